@@ -1,0 +1,47 @@
+package core
+
+import "time"
+
+// Event is what a producer posted, frozen when it was accepted.
+type Event struct {
+	ID         string    // the webhook-id: the same on every attempt and replay
+	Type       string    // one of the catalogue's event types
+	Body       []byte    // the exact bytes that are signed and sent
+	AcceptedAt time.Time // millisecond precision survives Redis
+}
+
+// Delivery is one event for one endpoint: the unit of work.
+type Delivery struct {
+	ID           string
+	Organization string
+	Endpoint     string    // id
+	Event        *Event    // shared by the deliveries of one event; read-only
+	Attempts     int       // attempts already made; 0 for a fresh delivery
+	Due          time.Time // never sent before; zero: at once; millisecond precision
+}
+
+// Ref returns the name of the delivery's endpoint.
+func (d *Delivery) Ref() EndpointRef {
+	return EndpointRef{Organization: d.Organization, ID: d.Endpoint}
+}
+
+// Bundle is what one task carries: deliveries that were accepted together.
+type Bundle struct {
+	ID         string
+	Queue      string // the queue that the task came from
+	Deliveries []Delivery
+	Settled    []bool // parallel to Deliveries: settled by an earlier run, to be skipped
+	Mark       Mark   // where settled deliveries are noted; pass it on with Indexes filled in
+}
+
+// Mark notes in Redis which deliveries of a bundle are settled, so that a second
+// run of the same bundle skips them. core/queue fills it in and owns the keys;
+// redisstore writes it in the same pipeline as the attempts, after them.
+type Mark struct {
+	DoneKey string        // bitmap: bit i stands for delivery i
+	BlobKey string        // the bundle's blob; "" when the bundle rides in its task
+	Size    int           // deliveries in the bundle
+	TTL     time.Duration // how long the bitmap outlives the bundle
+	Indexes []int         // deliveries settled now
+	All     bool          // with these, every delivery of the bundle is settled: the blob goes
+}

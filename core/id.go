@@ -1,0 +1,114 @@
+package core
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+)
+
+// crockford is the alphabet of Crockford's base 32 in lower case: it sorts like
+// the numbers it stands for and has no letters that are read as one another.
+const crockford = "0123456789abcdefghjkmnpqrstvwxyz"
+
+// MaxEventIDLength bounds the ids that producers choose, in bytes.
+const MaxEventIDLength = 64
+
+// NewEventID returns a fresh event id, `evt_` and 26 characters that sort by
+// now. It contains no `.`, as Standard Webhooks 1.0.0 demands of webhook-id.
+func NewEventID(now time.Time) string { return sortableID("evt_", now) }
+
+// NewDeliveryID returns a fresh delivery id, `whd_` and 26 characters that sort
+// by now.
+func NewDeliveryID(now time.Time) string { return sortableID("whd_", now) }
+
+// NewKeyID returns a fresh id of an API key, `key_` and 26 characters. It names
+// the key to operators and says nothing about the key itself.
+func NewKeyID(now time.Time) string { return sortableID("key_", now) }
+
+// sortableID returns prefix, 48 bits of Unix milliseconds and 80 random bits.
+func sortableID(prefix string, now time.Time) string {
+	var raw [16]byte
+	rand.Read(raw[6:]) // never fails (crypto/rand)
+	ms := uint64(now.UnixMilli())
+	for i := range 6 {
+		raw[i] = byte(ms >> (40 - 8*i))
+	}
+	// 128 bits in 26 groups of 5, the first one of 3 bits.
+	out := make([]byte, len(prefix)+26)
+	copy(out, prefix)
+	digits := out[len(prefix):]
+	for i := range 26 {
+		bit := 5*i - 2 // position of the group's highest bit
+		var v byte
+		for b := bit; b < bit+5; b++ {
+			v <<= 1
+			if b >= 0 {
+				v |= raw[b/8] >> (7 - b%8) & 1
+			}
+		}
+		digits[i] = crockford[v]
+	}
+	return string(out)
+}
+
+// ValidEventID reports whether s may be an event's id: 1 to 64 of
+// `A-Z a-z 0-9 _ -`.
+func ValidEventID(s string) bool {
+	if len(s) == 0 || len(s) > MaxEventIDLength {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// NewEndpointID returns a random UUID (version 4, RFC 9562) in its 36-character
+// form.
+func NewEndpointID() string {
+	var raw [16]byte
+	rand.Read(raw[:])
+	raw[6] = raw[6]&0x0f | 0x40
+	raw[8] = raw[8]&0x3f | 0x80
+	var out [36]byte
+	hex.Encode(out[0:8], raw[0:4])
+	hex.Encode(out[9:13], raw[4:6])
+	hex.Encode(out[14:18], raw[6:8])
+	hex.Encode(out[19:23], raw[8:10])
+	hex.Encode(out[24:36], raw[10:16])
+	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
+	return string(out[:])
+}
+
+// ValidEndpointID reports whether s has the form of an endpoint id: a UUID in
+// lower case. Anything else cannot exist, and Redis is not asked.
+func ValidEndpointID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// NewToken returns 128 random bits in hexadecimal, for names that must never
+// repeat: versions of an endpoint set, owners of a reservation.
+func NewToken() string {
+	var raw [16]byte
+	rand.Read(raw[:])
+	return hex.EncodeToString(raw[:])
+}

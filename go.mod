@@ -1,0 +1,3 @@
+module github.com/sealpost/sealpost
+
+go 1.26.0
