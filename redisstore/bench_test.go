@@ -1,0 +1,79 @@
+package redisstore
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/redisstore/redistest"
+)
+
+func benchStore(b *testing.B) *Store {
+	b.Helper()
+	at, err := ParseURL(redistest.Start(b).URL())
+	if err != nil {
+		b.Fatal(err)
+	}
+	client := Open(at, ProfileStore)
+	b.Cleanup(func() { client.Close() })
+	s, err := New(Options{Client: client})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func BenchmarkRecord(b *testing.B) {
+	for _, rows := range []int{1, 16, 256} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			s := benchStore(b)
+			r := core.Record{Mark: core.Mark{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: rows, TTL: time.Hour, All: true}}
+			for n := range rows {
+				r.Attempts = append(r.Attempts, attempt(fmt.Sprintf("e%d", n%16), n, core.StatusDelivered))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.Record(b.Context(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkRecords(b *testing.B) {
+	s := benchStore(b)
+	var refs []core.EndpointRef
+	for n := range 16 {
+		e := endpoint("acme", n)
+		if err := s.CreateEndpoint(b.Context(), e, 16); err != nil {
+			b.Fatal(err)
+		}
+		refs = append(refs, e.Ref())
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := s.Records(b.Context(), refs); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkBegin(b *testing.B) {
+	for _, claims := range []int{0, 1, 64} {
+		b.Run(fmt.Sprintf("claims=%d", claims), func(b *testing.B) {
+			s := benchStore(b)
+			rs := make([]core.Reservation, claims)
+			for i := range rs {
+				rs[i] = reservation(fmt.Sprint("k", i), "a", "body")
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := s.Begin(b.Context(), []string{"acme"}, rs); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

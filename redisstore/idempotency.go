@@ -1,0 +1,169 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// A claim on an idempotency key is a hash with the fields `hash` (of the body),
+// `event` (the event id), `owner` and `until` (the end of the owner's lease, in
+// ms), and once it is finished `answer`. Leases are measured by Redis's clock
+// alone.
+
+// The first value of beginScript's reply.
+const (
+	replyGranted int64 = iota + 1
+	replyTakenOver
+	replyAnswered
+	replyPending
+	replyMismatch
+)
+
+// beginScript claims an idempotency key. A claim repeated by its owner, after a
+// lost reply, is the same claim.
+//
+// KEYS: idempotencyKey. ARGV: body hash, owner, event id, lease in ms, lifetime
+// in ms. Reply: {1} granted; {2, event id} taken over; {3, answer} answered;
+// {4, rest of the lease in ms} pending; {5} another body.
+var beginScript = redis.NewScript(`
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local till = string.format('%.0f', now + tonumber(ARGV[4]))
+local claim = redis.call('HMGET', KEYS[1], 'hash', 'event', 'owner', 'until', 'answer')
+if not claim[1] then
+	redis.call('HSET', KEYS[1], 'hash', ARGV[1], 'event', ARGV[3], 'owner', ARGV[2], 'until', till)
+	redis.call('PEXPIRE', KEYS[1], ARGV[5])
+	return {1}
+end
+if claim[1] ~= ARGV[1] then return {5} end
+if claim[5] then return {3, claim[5]} end
+if claim[3] ~= ARGV[2] then
+	local rest = tonumber(claim[4]) - now
+	if rest > 0 then return {4, rest} end
+end
+redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'until', till)
+if claim[2] == ARGV[3] then return {1} end
+return {2, claim[2]}
+`)
+
+// Begin reads the version tokens of organizations, "" where there is none, and
+// claims idempotency keys, in order and in one round trip. Both results are
+// parallel to the arguments. After an error any of the claims may have been
+// made; it is safe to call again with the same owners.
+func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error) {
+	if len(organizations)+len(rs) == 0 {
+		return nil, nil, nil
+	}
+	b := s.batch()
+	tokens := make([]*redis.StringCmd, len(organizations))
+	for i, organization := range organizations {
+		tokens[i] = b.Get(ctx, versionKey(organization))
+	}
+	claims := make([]*redis.Cmd, len(rs))
+	for i := range rs {
+		r := &rs[i]
+		claims[i] = b.run(ctx, beginScript, []string{idempotencyKey(r.Organization, r.Key)},
+			r.BodyHash[:], r.Owner, r.EventID, core.ReservationLease.Milliseconds(), core.IdempotencyLifetime.Milliseconds())
+	}
+	if err := b.exec(ctx); err != nil {
+		return nil, nil, s.fail(opBegin, err)
+	}
+	versions := make([]string, len(organizations))
+	for i, token := range tokens {
+		versions[i] = token.Val()
+	}
+	states := make([]core.ReservationState, len(rs))
+	for i, claim := range claims {
+		state, err := parseState(claim)
+		if err != nil {
+			return nil, nil, s.fail(opBegin, err)
+		}
+		states[i] = state
+	}
+	return versions, states, nil
+}
+
+func parseState(reply *redis.Cmd) (core.ReservationState, error) {
+	values, err := reply.Slice()
+	if err != nil {
+		return core.ReservationState{}, err
+	}
+	if len(values) == 0 {
+		return core.ReservationState{}, errors.New("empty reply to a claim")
+	}
+	kind, _ := values[0].(int64)
+	var text string
+	var number int64
+	if len(values) > 1 {
+		text, _ = values[1].(string)
+		number, _ = values[1].(int64)
+	}
+	switch kind {
+	case replyGranted:
+		return core.ReservationState{Kind: core.ReservationGranted}, nil
+	case replyTakenOver:
+		return core.ReservationState{Kind: core.ReservationTakenOver, EventID: text}, nil
+	case replyAnswered:
+		return core.ReservationState{Kind: core.ReservationAnswered, Answer: []byte(text)}, nil
+	case replyPending:
+		return core.ReservationState{Kind: core.ReservationPending, RetryAfter: time.Duration(number) * time.Millisecond}, nil
+	case replyMismatch:
+		return core.ReservationState{Kind: core.ReservationMismatch}, nil
+	}
+	return core.ReservationState{}, fmt.Errorf("reply %v to a claim", values)
+}
+
+// finishScript stores the answer of a claim that is still the owner's.
+//
+// KEYS: idempotencyKey. ARGV: owner, answer, lifetime in ms. Reply: 1 stored; 0
+// the claim is another's or gone.
+var finishScript = redis.NewScript(`
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'answer', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+`)
+
+// Finish stores the answers of claims, to be given again for
+// core.IdempotencyLifetime from now, in one round trip. A claim that another
+// request has taken over stays with that one. It may be called again.
+func (s *Store) Finish(ctx context.Context, rs []core.Reservation) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	b := s.batch()
+	for i := range rs {
+		r := &rs[i]
+		b.run(ctx, finishScript, []string{idempotencyKey(r.Organization, r.Key)},
+			r.Owner, r.Answer, core.IdempotencyLifetime.Milliseconds())
+	}
+	return s.fail(opFinish, b.exec(ctx))
+}
+
+// releaseScript forgets a claim that is still the owner's and not finished.
+//
+// KEYS: idempotencyKey. ARGV: owner. Reply: 1 forgotten; 0 not.
+var releaseScript = redis.NewScript(`
+local claim = redis.call('HMGET', KEYS[1], 'owner', 'answer')
+if claim[1] ~= ARGV[1] or claim[2] then return 0 end
+return redis.call('DEL', KEYS[1])
+`)
+
+// Release forgets claims whose requests have definitely failed, in one round
+// trip. A claim that is finished or another's stays. It may be called again.
+func (s *Store) Release(ctx context.Context, rs []core.Reservation) error {
+	if len(rs) == 0 {
+		return nil
+	}
+	b := s.batch()
+	for i := range rs {
+		b.run(ctx, releaseScript, []string{idempotencyKey(rs[i].Organization, rs[i].Key)}, rs[i].Owner)
+	}
+	return s.fail(opRelease, b.exec(ctx))
+}

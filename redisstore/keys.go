@@ -1,0 +1,51 @@
+package redisstore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// apiKeysKey is the hash of all API keys: id -> record with the key's hash. It
+// serves listing and revoking; requests are authenticated by apiKeyKey alone.
+const apiKeysKey = "sp:keys"
+
+// apiKeyKey returns the key of the record of the API key with a SHA-256: a
+// string that expires with the API key.
+func apiKeyKey(hash [sha256.Size]byte) string {
+	return "sp:key:" + hex.EncodeToString(hash[:])
+}
+
+// endpointsKey returns the key of an organization's endpoints: a hash, endpoint
+// id -> record. Whoever changes it sets versionKey anew in the same script.
+func endpointsKey(organization string) string {
+	return "sp:{org:" + organization + "}:endpoints"
+}
+
+// versionKey returns the key of the random token that changes with every change
+// of the organization's endpoints. Absent means that nothing is known.
+func versionKey(organization string) string {
+	return "sp:{org:" + organization + "}:version"
+}
+
+// idempotencyKey returns the key of a claim on an idempotency key: a hash, see
+// beginScript. The key that the producer chose is hashed, so that its length
+// and its bytes do not matter.
+func idempotencyKey(organization, key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return "sp:{org:" + organization + "}:idem:" + hex.EncodeToString(sum[:])
+}
+
+// attemptsKey returns the key of an endpoint's log: a list of rows, newest
+// first.
+func attemptsKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:attempts" }
+
+// failuresKey returns the key of the list of those rows of an endpoint's log
+// that are not successes, so that successes cannot push them out.
+func failuresKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:failures" }
+
+// deadKey returns the key of an endpoint's dead letters: a stream, oldest first.
+func deadKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead" }
+
+// deadIndexKey returns the key of the hash delivery id -> stream entry id of an
+// endpoint's dead letters. Its field `:bytes` holds their size.
+func deadIndexKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead:index" }

@@ -1,0 +1,107 @@
+package redisstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// Defaults of Options.
+const (
+	DefaultDeadLetterRetention = 30 * 24 * time.Hour
+	DefaultMaxDeadLetters      = 10_000   // per endpoint
+	DefaultMaxDeadLetterBytes  = 64 << 20 // per endpoint
+)
+
+// Options configure a Store. Only Client is required.
+type Options struct {
+	Client     redis.UniversalClient // stays the caller's to close
+	Registerer prometheus.Registerer // nil: the metrics are kept but not exported
+	Logger     *slog.Logger          // nil: nothing is logged
+	Now        func() time.Time      // nil: time.Now
+
+	DeadLetterRetention time.Duration // how long dead letters stay; 0: DefaultDeadLetterRetention
+	MaxDeadLetters      int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetters
+	MaxDeadLetterBytes  int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetterBytes
+}
+
+func (o *Options) complete() error {
+	switch {
+	case o.Client == nil:
+		return errors.New("redisstore: Options.Client is required")
+	case o.DeadLetterRetention < 0:
+		return fmt.Errorf("redisstore: Options.DeadLetterRetention %v is negative", o.DeadLetterRetention)
+	case o.MaxDeadLetters < 0:
+		return fmt.Errorf("redisstore: Options.MaxDeadLetters %d is negative", o.MaxDeadLetters)
+	case o.MaxDeadLetterBytes < 0:
+		return fmt.Errorf("redisstore: Options.MaxDeadLetterBytes %d is negative", o.MaxDeadLetterBytes)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.DeadLetterRetention == 0 {
+		o.DeadLetterRetention = DefaultDeadLetterRetention
+	}
+	if o.MaxDeadLetters == 0 {
+		o.MaxDeadLetters = DefaultMaxDeadLetters
+	}
+	if o.MaxDeadLetterBytes == 0 {
+		o.MaxDeadLetterBytes = DefaultMaxDeadLetterBytes
+	}
+	return nil
+}
+
+// Store is the memory of Sealpost. It is safe for concurrent use, starts no
+// goroutines and has nothing to close.
+type Store struct {
+	client  redis.UniversalClient
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	dead    deadLimits
+	full    atomic.Bool // Redis is too full for new events; set by Watch
+
+	// ordered: one pipeline reaches Redis over one connection and runs in order.
+	// A Cluster client splits it by node and runs the parts at the same time.
+	ordered bool
+}
+
+// New returns a Store. It does not talk to Redis.
+func New(o Options) (*Store, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: register metrics: %w", err)
+	}
+	_, cluster := o.Client.(*redis.ClusterClient)
+	return &Store{
+		client: o.Client, log: o.Logger, now: o.Now, metrics: m, ordered: !cluster,
+		dead: deadLimits{age: o.DeadLetterRetention, count: o.MaxDeadLetters, bytes: o.MaxDeadLetterBytes},
+	}, nil
+}
+
+// fail turns a failure of Redis into the error that the caller gets, and counts
+// it. A nil err and an error that already has a meaning pass as they are.
+func (s *Store) fail(o op, err error) error {
+	if err == nil {
+		return nil
+	}
+	var known *core.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	s.metrics.failed(o)
+	return core.Unavailable("storage did not confirm the operation", fmt.Errorf("redis: %s: %w", o, err))
+}

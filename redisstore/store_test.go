@@ -1,0 +1,239 @@
+package redisstore
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/redisstore/redistest"
+)
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// everything calls every method of the store once, as a request would, and
+// returns the errors by name.
+func everything(ctx context.Context, s *Store) map[string]error {
+	e := endpoint("acme", 1)
+	errs := make(map[string]error)
+	errs["Load"] = s.Load(ctx)
+	errs["CreateEndpoint"] = s.CreateEndpoint(ctx, e, 10)
+	_, errs["Endpoint"] = s.Endpoint(ctx, e.Ref())
+	_, _, errs["Endpoints"] = s.Endpoints(ctx, "acme")
+	_, errs["UpdateEndpoint"] = s.UpdateEndpoint(ctx, e.Ref(), func(*core.Endpoint) error { return nil })
+	_, errs["Records"] = s.Records(ctx, []core.EndpointRef{e.Ref(), endpoint("other", 2).Ref()})
+	mark := core.Mark{DoneKey: "sp:{deliver-00}:bundle:x:done", BlobKey: "sp:{deliver-00}:bundle:x", Size: 2, TTL: time.Hour, Indexes: []int{0}}
+	rows := []core.Attempt{attempt(e.ID, 1, core.StatusFailed), attempt("another", 2, core.StatusDelivered)}
+	errs["Record"] = s.Record(ctx, core.Record{Attempts: rows, Mark: mark})
+	mark.All = true
+	errs["Record repeated"] = s.Record(ctx, core.Record{Attempts: rows, Mark: mark, Repeated: true})
+	_, errs["Attempts"] = s.Attempts(ctx, e.ID, false)
+	_, errs["LastAttempts"] = s.LastAttempts(ctx, []string{e.ID, "another"})
+	errs["AddDeadLetters"] = s.AddDeadLetters(ctx, []core.DeadLetter{deadLetter(e.ID, 1, 10), deadLetter("another", 2, 10)})
+	_, errs["DeadLetters"] = s.DeadLetters(ctx, e.ID, 1)
+	rs := []core.Reservation{reservation("k", "a", "body"), reservation("l", "a", "body")}
+	_, _, errs["Begin"] = s.Begin(ctx, []string{"acme", "other"}, rs)
+	errs["Finish"] = s.Finish(ctx, rs)
+	errs["Release"] = s.Release(ctx, rs)
+	errs["CreateAPIKey"] = s.CreateAPIKey(ctx, [32]byte{1}, apiKey("acme", "key_1", 1))
+	_, errs["APIKey"] = s.APIKey(ctx, [32]byte{1})
+	_, errs["APIKeys"] = s.APIKeys(ctx, "")
+	errs["RevokeAPIKey"] = s.RevokeAPIKey(ctx, "key_1")
+	errs["DeleteEndpoint"] = s.DeleteEndpoint(ctx, e.Ref())
+	errs["ForgetEndpoint"] = s.ForgetEndpoint(ctx, e.ID)
+	errs["Check"] = s.Check(ctx)
+	return errs
+}
+
+func TestEverythingWorks(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, s *Store) {
+		for name, err := range everything(t.Context(), s) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+func TestEverythingWorksInACluster(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.WithConfig("cluster-enabled", "yes"))
+	ctx := t.Context()
+	noError(t, server.Client(t).ClusterAddSlotsRange(ctx, 0, 16383).Err())
+	options, err := ParseURL(server.URL())
+	noError(t, err)
+	options.IsClusterMode = true
+	client := Open(options, ProfileStore)
+	defer client.Close()
+	awaitCluster(t, server.Client(t))
+	s, err := New(Options{Client: client})
+	noError(t, err)
+	if s.ordered {
+		t.Error("pipelines to a Cluster are taken to be in order")
+	}
+	for name, err := range everything(ctx, s) {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s.sample(ctx)
+	if used := testutil.ToFloat64(s.metrics.memoryUsed); used == 0 {
+		t.Error("nothing is known of the memory of a Cluster")
+	}
+}
+
+func awaitCluster(t *testing.T, client *redis.Client) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for !strings.Contains(client.ClusterInfo(t.Context()).Val(), "cluster_state:ok") {
+		select {
+		case <-poll.C:
+		case <-deadline:
+			t.Fatal("the Cluster does not come up")
+		}
+	}
+}
+
+func TestUnansweredCallsAreUnavailable(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		stop func(*redistest.Server)
+	}{
+		{name: "killed", stop: (*redistest.Server).Kill},
+		{name: "frozen", stop: (*redistest.Server).Pause},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			s := newStore(t, server.URL())
+			noError(t, s.Check(t.Context()))
+			tt.stop(server)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			for name, err := range everything(ctx, s) {
+				if core.CodeOf(err) != core.CodeUnavailable {
+					t.Errorf("%s: %v; want an unavailable error", name, err)
+				}
+			}
+			for _, o := range ops() {
+				if n := testutil.ToFloat64(s.metrics.errors.WithLabelValues(string(o))); n == 0 && o != opReadMemory {
+					t.Errorf("no failure of %s was counted", o)
+				}
+			}
+		})
+	}
+}
+
+func TestFullRedisIsUnavailable(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, client := newStore(t, server.URL()), server.Client(t)
+	ctx := t.Context()
+	e := endpoint("acme", 1)
+	noError(t, s.CreateEndpoint(ctx, e, 10))
+	r := reservation("k", "a", "body")
+	noError(t, client.Set(ctx, "sp:{q}:bundle:x", "blob", 0).Err())
+	limitMemory(t, client, 2)
+
+	_, _, err := s.Begin(ctx, []string{"acme"}, []core.Reservation{r})
+	wantCode(t, err, core.CodeUnavailable)
+	wantCode(t, s.CreateEndpoint(ctx, endpoint("acme", 2), 10), core.CodeUnavailable)
+	mark := core.Mark{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: 1, TTL: time.Hour, All: true}
+	wantCode(t, s.Record(ctx, core.Record{Mark: mark}), core.CodeUnavailable)
+	if n := client.Exists(ctx, mark.BlobKey).Val(); n != 1 {
+		t.Error("the bundle's blob is gone although Redis refused the bitmap")
+	}
+	if _, _, err := s.Endpoints(ctx, "nobody"); err != nil {
+		t.Errorf("reading from a full Redis: %v", err)
+	}
+	noError(t, s.DeleteEndpoint(ctx, e.Ref())) // frees memory
+}
+
+func TestScriptsThatRedisForgot(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, client := newStore(t, server.URL()), server.Client(t)
+	ctx := t.Context()
+	for range 3 {
+		for name, err := range everything(ctx, s) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		noError(t, client.FlushAll(ctx).Err())
+		noError(t, client.ScriptFlush(ctx).Err())
+	}
+}
+
+func TestOnlyScriptsThatRedisForgotRunAgain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newStore(t, server.URL())
+	ctx := t.Context()
+	count := redis.NewScript(`return redis.call('INCR', KEYS[1])`)
+	source := `return redis.call('INCR', KEYS[1])`
+	b := s.batch()
+	first := b.run(ctx, count, []string{"n"})
+	b.ScriptLoad(ctx, source)
+	missing := b.Get(ctx, "nothing")
+	second := b.run(ctx, count, []string{"n"})
+	third := b.run(ctx, count, []string{"n"})
+	noError(t, b.exec(ctx))
+	var got []int64
+	for _, reply := range []*redis.Cmd{first, second, third} {
+		n, err := reply.Int64()
+		noError(t, err)
+		got = append(got, n)
+	}
+	if diff := cmp.Diff([]int64{3, 1, 2}, got); diff != "" {
+		t.Errorf("replies (-want +got):\n%s", diff)
+	}
+	if missing.Err() != redis.Nil {
+		t.Errorf("a missing value: %v; want redis.Nil", missing.Err())
+	}
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(&redis.Options{})
+	defer client.Close()
+	for _, o := range []Options{{}, {Client: client, MaxDeadLetters: -1}, {Client: client, MaxDeadLetterBytes: -1}, {Client: client, DeadLetterRetention: -1}} {
+		if _, err := New(o); err == nil {
+			t.Errorf("New(%+v) succeeded", o)
+		}
+	}
+	registry := prometheus.NewPedanticRegistry()
+	for range 2 { // two stores of a process share their metrics
+		s, err := New(Options{Client: client, Registerer: registry})
+		noError(t, err)
+		s.metrics.failed(opBegin)
+	}
+	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+		t.Errorf("metrics: %v, %v", problems, err)
+	}
+	want := "# HELP sealpost_redis_memory_max_bytes The maxmemory of the fullest Redis master; 0: no limit.\n" +
+		"# TYPE sealpost_redis_memory_max_bytes gauge\nsealpost_redis_memory_max_bytes 0\n"
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "sealpost_redis_memory_max_bytes"); err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(registry, "sealpost_redis_errors_total"); err != nil || n != len(ops()) {
+		t.Errorf("%d error counters, %v; want %d from the start", n, err, len(ops()))
+	}
+	taken := prometheus.NewRegistry()
+	taken.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "sealpost_redis_errors_total", Help: "x"}))
+	if _, err := New(Options{Client: client, Registerer: taken}); err == nil {
+		t.Error("a name that is taken by another metric was no error")
+	}
+}
