@@ -1,0 +1,6 @@
+//go:build race
+
+package egress
+
+// raceEnabled: allocation budgets mean nothing under the race detector.
+const raceEnabled = true
