@@ -1,0 +1,121 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+const (
+	// firstRead is the buffer that a body of unknown or large length starts
+	// with, in bytes. It grows as bytes arrive: what a caller merely announces
+	// costs nothing.
+	firstRead = 16 << 10
+
+	// maxDrain is how much of a body that is too large is read and dropped, in
+	// bytes, so that an honest caller gets to read the answer: closing a
+	// connection with unread data resets it.
+	maxDrain = 16 << 20
+)
+
+// bodyBudget bounds the request bodies of the whole process, in bytes that have
+// arrived.
+type bodyBudget struct {
+	max  int64
+	held atomic.Int64
+}
+
+// take counts n bytes. It reports false, and counts nothing, beyond the bound.
+func (b *bodyBudget) take(n int64) bool {
+	if b.held.Add(n) > b.max {
+		b.held.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (b *bodyBudget) give(n int64) {
+	if n != 0 {
+		b.held.Add(-n)
+	}
+}
+
+// readBody reads the request's body, of at most limit bytes. It is valid until
+// the handler returns.
+func (s *Server) readBody(x *exchange, limit int) ([]byte, error) {
+	header := &x.ctx.Request.Header
+	if encoding := header.ContentEncoding(); len(encoding) > 0 && string(encoding) != "identity" {
+		x.ctx.SetConnectionClose()
+		return nil, &core.Error{Code: core.CodeBadRequest, Detail: "content-encoding is not supported"}
+	}
+	length := header.ContentLength() // negative: chunked
+	stream := x.ctx.RequestBodyStream()
+	if stream == nil || length == 0 {
+		return nil, nil
+	}
+	if length > limit {
+		return nil, x.tooLarge(stream, limit)
+	}
+	body := x.body[:0]
+	for {
+		if len(body) == cap(body) {
+			body = grow(body, length)
+		}
+		n, err := stream.Read(body[len(body):cap(body)])
+		if !s.bodies.take(int64(n)) {
+			x.ctx.SetConnectionClose()
+			return nil, core.Unavailable("too many request bodies are being read", nil)
+		}
+		x.held += int64(n)
+		body = body[:len(body)+n]
+		x.body = body
+		switch {
+		case len(body) > limit:
+			return nil, x.tooLarge(stream, limit)
+		case err == nil:
+		case !errors.Is(err, io.EOF), len(body) < length:
+			x.ctx.SetConnectionClose()
+			return nil, readError(err)
+		default:
+			return body, nil
+		}
+	}
+}
+
+// grow returns body with room for more: at most double, and no more than a
+// declared length needs.
+func grow(body []byte, length int) []byte {
+	size := max(2*cap(body), firstRead)
+	if length >= 0 {
+		size = min(size, length)
+	}
+	larger := make([]byte, len(body), size)
+	copy(larger, body)
+	return larger
+}
+
+// tooLarge drains what can be drained and returns the error.
+func (x *exchange) tooLarge(stream io.Reader, limit int) error {
+	length := x.ctx.Request.Header.ContentLength()
+	if length > maxDrain {
+		x.ctx.SetConnectionClose()
+	} else if _, err := io.CopyN(io.Discard, stream, maxDrain); !errors.Is(err, io.EOF) {
+		x.ctx.SetConnectionClose() // there is still more, or the rest is broken
+	}
+	return &core.Error{Code: core.CodeTooLarge, Detail: fmt.Sprintf("the body is above the limit of %s", bytesText(limit))}
+}
+
+// bytesText writes a number of bytes the way the configuration does.
+func bytesText(n int) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%d KiB", n>>10)
+	default:
+		return fmt.Sprintf("%d bytes", n)
+	}
+}

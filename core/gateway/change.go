@@ -1,0 +1,70 @@
+package gateway
+
+import (
+	"github.com/sealpost/sealpost/core"
+)
+
+// change is what a body asks to set on an endpoint; nil means not mentioned.
+type change struct {
+	url         *string // canonical
+	events      []string
+	description *string
+	enabled     *bool
+}
+
+// readChange judges the members of f. The error names every field that breaks a
+// rule.
+func (s *Server) readChange(f *form) (*change, error) {
+	c := new(change)
+	if raw, ok := f.text("url"); ok {
+		canonical, err := s.o.CanonicalURL(raw)
+		if err := f.errs.merge(err); err != nil {
+			return nil, err
+		}
+		c.url = &canonical
+	}
+	if events, ok := f.texts("events"); ok {
+		if err := f.errs.merge(s.o.EventTypes.CheckEvents(events)); err != nil {
+			return nil, err
+		}
+		c.events = events
+	}
+	if description, ok := f.text("description"); ok {
+		if err := f.errs.merge(core.CheckDescription(description)); err != nil {
+			return nil, err
+		}
+		c.description = &description
+	}
+	if enabled, ok := f.flag("enabled"); ok {
+		c.enabled = &enabled
+	}
+	return c, f.err()
+}
+
+// apply sets what the change mentions. The URL's revision is the store's to
+// count.
+func (c *change) apply(e *core.Endpoint) {
+	if c.url != nil {
+		e.URL = *c.url
+	}
+	if c.events != nil {
+		e.EventTypes = c.events
+	}
+	if c.description != nil {
+		e.Description = *c.description
+	}
+	if c.enabled != nil {
+		e.Enabled, e.DisabledBy = *c.enabled, ""
+	}
+}
+
+func (c *change) empty() bool {
+	return c.url == nil && c.events == nil && c.description == nil && c.enabled == nil
+}
+
+// mustHoldAtOnce reports whether the answer promises that the old record counts
+// nowhere any more: no request begins under it, and no event that is published
+// after the endpoint was enabled is given up because a sender believes that it is
+// disabled. It does not matter whether the record was already so: another change
+// may have made it so a moment ago.
+func (c *change) mustHoldAtOnce() bool { return c.url != nil || c.enabled != nil }

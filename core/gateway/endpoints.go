@@ -1,0 +1,181 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// listEndpoints is GET /api/v1/webhooks.
+func (s *Server) listEndpoints(x *exchange) error {
+	page, err := endpointPageOf(x.ctx.QueryArgs())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	endpoints, _, err := s.o.Store.Endpoints(ctx, x.key.Organization)
+	if err != nil {
+		return err
+	}
+	shown, next := page.cut(endpoints)
+	data, err := s.withLastAttempts(ctx, shown, x.key)
+	if err != nil {
+		return err
+	}
+	if !page.paged {
+		return x.replyJSON(fasthttp.StatusOK, struct {
+			Data []endpointJSON `json:"data"`
+		}{data})
+	}
+	return x.replyJSON(fasthttp.StatusOK, struct {
+		Data       []endpointJSON `json:"data"`
+		NextCursor *string        `json:"next_cursor"`
+	}{data, next})
+}
+
+// withLastAttempts returns endpoints as they are shown.
+func (s *Server) withLastAttempts(ctx context.Context, endpoints []core.Endpoint, key *core.APIKey) ([]endpointJSON, error) {
+	data := make([]endpointJSON, len(endpoints))
+	if len(endpoints) == 0 {
+		return data, nil
+	}
+	ids := make([]string, len(endpoints))
+	for i := range endpoints {
+		ids[i] = endpoints[i].ID
+	}
+	last, err := s.o.Store.LastAttempts(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i := range endpoints {
+		data[i] = newEndpointJSON(&endpoints[i], last[i], key)
+	}
+	return data, nil
+}
+
+// getEndpoint is GET /api/v1/webhooks/{id}.
+func (s *Server) getEndpoint(x *exchange) error {
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	e, err := s.find(ctx, x)
+	if err != nil {
+		return err
+	}
+	return s.replyEndpoint(ctx, x, e)
+}
+
+// find reads the endpoint of the path.
+func (s *Server) find(ctx context.Context, x *exchange) (*core.Endpoint, error) {
+	ref, err := x.ref()
+	if err != nil {
+		return nil, err
+	}
+	return s.o.Store.Endpoint(ctx, ref)
+}
+
+// replyEndpoint answers with the full resource.
+func (s *Server) replyEndpoint(ctx context.Context, x *exchange, e *core.Endpoint) error {
+	data, err := s.withLastAttempts(ctx, []core.Endpoint{*e}, x.key)
+	if err != nil {
+		return err
+	}
+	return x.replyJSON(fasthttp.StatusOK, data[0])
+}
+
+// createEndpoint is POST /api/v1/webhooks.
+func (s *Server) createEndpoint(x *exchange) error {
+	body, err := s.readBody(x, maxManagementBody)
+	if err != nil {
+		return err
+	}
+	f, err := x.parseForm(body, "url", "events", "description")
+	if err != nil {
+		return err
+	}
+	f.require("url", "events")
+	c, err := s.readChange(f)
+	if err != nil {
+		return err
+	}
+	now := s.o.Now().UTC().Truncate(time.Millisecond)
+	e := &core.Endpoint{
+		ID: core.NewEndpointID(), Organization: x.key.Organization, Enabled: true, CreatedAt: now, Revision: 1,
+	}
+	c.apply(e)
+	secret, record := s.o.Keyring.NewSecret(e.Ref(), 1, now)
+	e.Secrets = []core.Secret{record}
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	if err := s.o.Store.CreateEndpoint(ctx, e, s.o.MaxEndpoints); err != nil {
+		return err
+	}
+	x.ctx.Response.Header.Set("Location", "/api/v1/webhooks/"+e.ID)
+	x.noStore()
+	return x.replyJSON(fasthttp.StatusCreated, newCreatedJSON(e, secret))
+}
+
+// patchEndpoint is PATCH /api/v1/webhooks/{id}.
+func (s *Server) patchEndpoint(x *exchange) error {
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	e, err := s.find(ctx, x)
+	if err != nil {
+		return err
+	}
+	body, err := s.readBody(x, maxManagementBody)
+	if err != nil {
+		return err
+	}
+	f, err := x.parseForm(body, "url", "events", "description", "enabled")
+	if err != nil {
+		return err
+	}
+	c, err := s.readChange(f)
+	if err != nil {
+		return err
+	}
+	ctx, cancel = x.storeContext() // the caller's time to send the body does not count
+	defer cancel()
+	if !c.empty() {
+		e, err = s.o.Store.UpdateEndpoint(ctx, e.Ref(), func(e *core.Endpoint) error {
+			c.apply(e)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if c.mustHoldAtOnce() {
+		time.Sleep(core.ChangeDelay)
+	}
+	return s.replyEndpoint(ctx, x, e)
+}
+
+// deleteEndpoint is DELETE /api/v1/webhooks/{id}. Its answer promises that no
+// request to the endpoint begins any more.
+func (s *Server) deleteEndpoint(x *exchange) error {
+	ref, err := x.ref()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	if err := s.o.Store.DeleteEndpoint(ctx, ref); err != nil {
+		return err
+	}
+	time.Sleep(core.ChangeDelay)
+	ctx, cancel = x.storeContext()
+	defer cancel()
+	if err := s.o.Store.ForgetEndpoint(ctx, ref.ID); err != nil {
+		// The endpoint is gone all the same; what it left behind expires.
+		s.o.Logger.Warn("attempts of a deleted endpoint were not removed", "endpoint", ref.ID, "error", err)
+	}
+	return x.replyJSON(fasthttp.StatusOK, deletedJSON{ID: ref.ID, Deleted: true})
+}
+
+// noStore keeps an answer with a secret out of caches.
+func (x *exchange) noStore() { x.ctx.Response.Header.Set("Cache-Control", "no-store") }

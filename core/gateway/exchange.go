@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+const jsonType = "application/json"
+
+// exchange is one request and its answer. It is reused: nothing may hold it
+// after the handler has returned.
+type exchange struct {
+	ctx       *fasthttp.RequestCtx
+	id        string // request id
+	start     time.Time
+	route     *route     // nil: unknown path
+	operation *operation // nil: unknown path or method
+	endpoint  string     // the `{id}` of the path, if the route has one
+	key       *core.APIKey
+	keyWait   time.Duration // spent asking Redis for the key
+
+	scan scanner
+	body []byte // buffer of readBody
+	held int64  // bytes counted in the server's body budget
+}
+
+// keepBody is how large a body buffer is kept for the next request, in bytes.
+const keepBody = 64 << 10
+
+// begin starts an exchange and settles its id.
+func (s *Server) begin(ctx *fasthttp.RequestCtx) *exchange {
+	x := s.exchanges.Get().(*exchange)
+	x.ctx, x.start = ctx, s.o.Now()
+	if given := ctx.Request.Header.Peek("X-Request-Id"); validRequestID(given) {
+		x.id = string(given)
+	} else {
+		x.id = newRequestID()
+	}
+	ctx.Response.Header.Set("X-Request-Id", x.id)
+	return x
+}
+
+// end counts the exchange and gives back what it held.
+func (s *Server) end(x *exchange) {
+	s.metrics.observe(x, s.o.Now().Sub(x.start))
+	s.bodies.give(x.held)
+	body, scan := x.body, x.scan
+	if cap(body) > keepBody {
+		body = nil
+	}
+	scan.reset(nil)
+	*x = exchange{body: body[:0], scan: scan}
+	s.exchanges.Put(x)
+}
+
+// handle is the outermost handler. fasthttp does not survive a panic, so none
+// may pass here.
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	x := s.begin(ctx)
+	defer s.end(x)
+	defer s.recover(x)
+	if err := s.serve(x); err != nil {
+		s.fail(x, err)
+	}
+}
+
+func (s *Server) recover(x *exchange) {
+	if v := recover(); v != nil {
+		x.ctx.SetConnectionClose() // whatever is left of the body
+		s.fail(x, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+	}
+}
+
+// serve judges the request up to its scope and hands it to its operation.
+func (s *Server) serve(x *exchange) error {
+	if ambiguousLength(&x.ctx.Request.Header) {
+		x.ctx.SetConnectionClose()
+		return &core.Error{Code: core.CodeBadRequest, Detail: "Content-Length and Transfer-Encoding contradict each other"}
+	}
+	if !s.match(x) {
+		return &core.Error{Code: core.CodeNotFound, Detail: "no such path"}
+	}
+	if x.operation = x.route.find(x.ctx.Method()); x.operation == nil {
+		x.ctx.Response.Header.Set("Allow", x.route.allow)
+		return &core.Error{Code: core.CodeMethodNotAllowed, Detail: "this path allows " + x.route.allow}
+	}
+	if err := s.authenticate(x); err != nil {
+		return err
+	}
+	if !x.key.Allows(x.operation.scope) {
+		return &core.Error{Code: core.CodeMissingScope, Detail: "the API key lacks the scope " + string(x.operation.scope)}
+	}
+	return x.operation.handle(s, x)
+}
+
+// ambiguousLength reports whether a request has both a length and chunks. A
+// proxy in front may have believed the other one (request smuggling; RFC 9112,
+// section 6.3).
+func ambiguousLength(h *fasthttp.RequestHeader) bool {
+	const chunked, name = -1, "content-length:"
+	if h.ContentLength() != chunked {
+		return false
+	}
+	raw := bytes.ToLower(h.RawHeaders())
+	return bytes.HasPrefix(raw, []byte(name)) || bytes.Contains(raw, []byte("\n"+name))
+}
+
+// routeName returns the route's label in logs.
+func (x *exchange) routeName() string {
+	if x.operation == nil {
+		return unmatched
+	}
+	return x.operation.name
+}
+
+// storeContext bounds the calls to the store that one request makes. It does
+// not end with the connection or with a graceful stop: a change that was begun
+// is finished.
+func (x *exchange) storeContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(context.Background(), storeBudget, errStoreBudget)
+}
+
+// reply answers with a JSON body. The response takes over body.
+func (x *exchange) reply(status int, body []byte) {
+	x.ctx.SetStatusCode(status)
+	x.ctx.Response.Header.SetContentType(jsonType)
+	x.ctx.Response.SetBodyRaw(body)
+}
+
+// replyJSON answers with v.
+func (x *exchange) replyJSON(status int, v any) error {
+	body, err := marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	x.reply(status, body)
+	return nil
+}

@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/publish"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxPayload      = 256 << 10 // bytes of one event's data
+	DefaultMaxEndpoints    = 1000      // per organization
+	DefaultRotationOverlap = 24 * time.Hour
+	DefaultMaxConns        = 16_384           // open connections
+	DefaultMaxBodyBytes    = 128 << 20        // bytes of request bodies held at a time
+	DefaultShutdownTimeout = 15 * time.Second // more than ReadTimeout and the longest answer together
+)
+
+// Limits of a request.
+const (
+	maxHead           = 8 << 10 // bytes of request line and headers
+	maxManagementBody = 64 << 10
+	maxEventEnvelope  = 4 << 10 // bytes of an event around its data
+	maxBatchBody      = 5 << 20
+	maxBatchEvents    = 1000
+
+	readTimeout  = 10 * time.Second // for a whole request, from its first byte
+	writeTimeout = 10 * time.Second // for a whole answer
+	idleTimeout  = 60 * time.Second // between two requests
+
+	// keyBudget and storeBudget bound what a request may wait for Redis: for its
+	// key, and for everything else. Together they keep the promise of an answer
+	// within two seconds.
+	keyBudget   = 500 * time.Millisecond
+	storeBudget = 1400 * time.Millisecond
+)
+
+// EndpointStore keeps endpoints. Its methods return *core.Error: CodeNotFound
+// for an endpoint that is not there, CodeConflict, CodeUnavailable.
+type EndpointStore interface {
+	// CreateEndpoint returns CodeConflict when the organization has max already.
+	CreateEndpoint(ctx context.Context, e *core.Endpoint, max int) error
+	Endpoint(ctx context.Context, ref core.EndpointRef) (*core.Endpoint, error)
+	// Endpoints returns all of an organization, newest first.
+	Endpoints(ctx context.Context, organization string) (endpoints []core.Endpoint, version string, err error)
+	// UpdateEndpoint applies change, several times if others change the endpoint
+	// meanwhile, and returns the result. An error of change is returned as it is.
+	UpdateEndpoint(ctx context.Context, ref core.EndpointRef, change func(*core.Endpoint) error) (*core.Endpoint, error)
+	DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error
+	// ForgetEndpoint removes what a deleted endpoint left behind.
+	ForgetEndpoint(ctx context.Context, id string) error
+}
+
+// AttemptStore reads the attempts that senders recorded.
+type AttemptStore interface {
+	// Attempts returns the newest attempts of an endpoint, or its newest failed
+	// ones, newest first.
+	Attempts(ctx context.Context, endpoint string, failures bool) ([]core.Attempt, error)
+	// LastAttempts returns the newest attempt of each endpoint, nil where there
+	// is none.
+	LastAttempts(ctx context.Context, endpoints []string) ([]*core.Attempt, error)
+}
+
+// KeyStore finds API keys by the SHA-256 of the key; CodeNotFound if there is
+// none.
+type KeyStore interface {
+	APIKey(ctx context.Context, hash [32]byte) (*core.APIKey, error)
+}
+
+// Store is what the API shows and changes.
+type Store interface {
+	EndpointStore
+	AttemptStore
+}
+
+// Publisher stores events, see package publish.
+type Publisher interface {
+	Publish(r *publish.Request) (body []byte, err error)
+	Reject(code core.Code, events int)
+}
+
+// SecretMaker makes signing secrets; *sign.Keyring is one.
+type SecretMaker interface {
+	NewSecret(ref core.EndpointRef, version uint32, now time.Time) (secret string, record core.Secret)
+}
+
+// Options configure a Server.
+type Options struct {
+	Listener net.Listener // nil: New listens on Listen
+	Listen   string       // host:port
+
+	Store        Store
+	Keys         KeyStore
+	Publisher    Publisher
+	Keyring      SecretMaker
+	CanonicalURL func(raw string) (string, error) // judges and normalises endpoint URLs; errors are *core.Error
+
+	EventTypes      core.EventTypes // the catalogue; nil: core.DefaultEventTypes
+	MaxPayload      int             // bytes of one event's data; 0: DefaultMaxPayload
+	MaxEndpoints    int             // per organization; 0: DefaultMaxEndpoints
+	RotationOverlap time.Duration   // unless the caller asks for another one; 0: DefaultRotationOverlap, negative: none
+	MaxConns        int             // 0: DefaultMaxConns
+	MaxBodyBytes    int64           // 0: DefaultMaxBodyBytes
+	ShutdownTimeout time.Duration   // for requests in flight when Run's context ends; 0: DefaultShutdownTimeout
+
+	Registerer prometheus.Registerer // nil: metrics are kept but not registered
+	Logger     *slog.Logger          // nil: slog.Default()
+	Now        func() time.Time      // nil: time.Now
+}
+
+func (o *Options) complete() error {
+	switch {
+	case o.Store == nil:
+		return errors.New("gateway: Options.Store is missing")
+	case o.Publisher == nil:
+		return errors.New("gateway: Options.Publisher is missing")
+	case o.Keyring == nil:
+		return errors.New("gateway: Options.Keyring is missing")
+	case o.CanonicalURL == nil:
+		return errors.New("gateway: Options.CanonicalURL is missing")
+	case o.Keys == nil:
+		return errors.New("gateway: Options.Keys is missing")
+	case o.Listener == nil && o.Listen == "":
+		return errors.New("gateway: Options.Listener and Options.Listen are both missing")
+	case o.MaxPayload < 0 || o.MaxEndpoints < 0 || o.MaxConns < 0 || o.MaxBodyBytes < 0 || o.ShutdownTimeout < 0:
+		return errors.New("gateway: a bound in Options is negative")
+	case o.RotationOverlap > maxOverlap:
+		return errors.New("gateway: Options.RotationOverlap is above 168h")
+	}
+	if o.EventTypes == nil {
+		o.EventTypes = core.DefaultEventTypes()
+	}
+	setDefault(&o.MaxPayload, DefaultMaxPayload)
+	setDefault(&o.MaxEndpoints, DefaultMaxEndpoints)
+	setDefault(&o.RotationOverlap, DefaultRotationOverlap)
+	o.RotationOverlap = max(o.RotationOverlap, 0)
+	setDefault(&o.MaxConns, DefaultMaxConns)
+	setDefault(&o.MaxBodyBytes, DefaultMaxBodyBytes)
+	setDefault(&o.ShutdownTimeout, DefaultShutdownTimeout)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+func setDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}

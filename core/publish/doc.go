@@ -1,0 +1,23 @@
+// Package publish turns accepted events into deliveries that are stored.
+//
+// It is a group commit. Requests that arrive while a flush is in flight gather,
+// and the next flush takes all of them; no timer holds anything back, so at low
+// load an event never waits. A flush is:
+//
+//	requests ──▶ Begin ──▶ snapshots ──▶ Enqueue ──▶ Finish ──▶ answers
+//	             version    read again    deliveries  idempotency
+//	             tokens,    where an      of all      keys: first
+//	             idempotency organization requests    answer kept
+//	             keys       has moved
+//
+// A snapshot is an organization's event types and who subscribes to them. It is
+// validated, not trusted: every flush reads the version token that every change
+// of an endpoint renews, and reads the endpoints again when it has moved. So a
+// new endpoint gets the very next event and a deleted one gets none.
+//
+// A request is answered once all its deliveries are confirmed. If that has not
+// happened within the budget the answer is CodeUnavailable, which means "not
+// confirmed", not "did not happen": a request whose flush had not begun by then
+// is taken out and did not happen, one whose flush had begun may have.
+// Repeating it with the same idempotency key or event id is safe.
+package publish

@@ -1,0 +1,234 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxPending      = 20_000                  // events
+	DefaultMaxPendingBytes = 64 << 20                // bytes of event bodies
+	DefaultFlushes         = 1                       // in flight at a time
+	DefaultBudget          = 1500 * time.Millisecond // from arrival to answer
+)
+
+const (
+	// maxFlushEvents is where a flush stops taking more requests: the rest waits
+	// for the next one, so that no flush grows without bound.
+	maxFlushEvents = 4096
+
+	// maxFlushDeliveries bounds the deliveries that one call of Enqueue gets,
+	// and with it the memory of an event with a very wide fan-out.
+	maxFlushDeliveries = 16_384
+
+	// minBudget is what a request must have left of its budget when its flush
+	// begins. With less it would be stored and still answered CodeUnavailable,
+	// and its repetition would be a duplicate.
+	minBudget = 50 * time.Millisecond
+)
+
+// Store keeps endpoints and idempotency keys. Its errors are unknown outcomes:
+// what failed may still have happened.
+type Store interface {
+	// Begin reads the version tokens of organizations ("" = none) and claims
+	// idempotency keys, in order and in one round trip. The results are
+	// parallel to the arguments.
+	Begin(ctx context.Context, organizations []string, rs []core.Reservation) (versions []string, states []core.ReservationState, err error)
+	// Endpoints returns an organization's endpoints and their version token as
+	// of the same moment.
+	Endpoints(ctx context.Context, organization string) (endpoints []core.Endpoint, version string, err error)
+	// Finish stores the answers of claims that are still held.
+	Finish(ctx context.Context, rs []core.Reservation) error
+	// Release forgets claims that are still held.
+	Release(ctx context.Context, rs []core.Reservation) error
+}
+
+// Queue stores deliveries durably.
+type Queue interface {
+	// Enqueue returns nil when all deliveries are stored, else an error for each
+	// of them, in order, nil for those that are. It does not keep ds.
+	Enqueue(ctx context.Context, ds []core.Delivery) []error
+}
+
+// Options configure a Publisher.
+type Options struct {
+	Store           Store
+	Queue           Queue
+	Accepting       func() error          // says why no event is accepted now; nil: always accept
+	MaxPending      int                   // events that wait or are being flushed; 0: DefaultMaxPending
+	MaxPendingBytes int64                 // their bodies; 0: DefaultMaxPendingBytes
+	Flushes         int                   // flushes in flight at a time; 0: DefaultFlushes
+	Budget          time.Duration         // from a request's arrival to its answer; 0: DefaultBudget
+	Registerer      prometheus.Registerer // nil: metrics are kept but not registered
+	Logger          *slog.Logger          // nil: slog.Default()
+	Now             func() time.Time      // nil: time.Now
+}
+
+func (o *Options) complete() error {
+	switch {
+	case o.Store == nil:
+		return errors.New("publish: Options.Store is missing")
+	case o.Queue == nil:
+		return errors.New("publish: Options.Queue is missing")
+	case o.MaxPending < 0 || o.MaxPendingBytes < 0 || o.Flushes < 0 || o.Budget < 0:
+		return errors.New("publish: a bound in Options is negative")
+	}
+	if o.Accepting == nil {
+		o.Accepting = func() error { return nil }
+	}
+	if o.MaxPending == 0 {
+		o.MaxPending = DefaultMaxPending
+	}
+	if o.MaxPendingBytes == 0 {
+		o.MaxPendingBytes = DefaultMaxPendingBytes
+	}
+	if o.Flushes == 0 {
+		o.Flushes = DefaultFlushes
+	}
+	if o.Budget == 0 {
+		o.Budget = DefaultBudget
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// Publisher accepts requests and commits them in groups. Make one with New, run
+// it with Run, and hand it requests with Publish.
+type Publisher struct {
+	o         Options
+	metrics   *metrics
+	snapshots *snapshots
+	collector *collector
+	waiters   sync.Pool    // of *waiter
+	complaint atomic.Int64 // Unix time of the last logged complaint, see complain
+}
+
+// New returns a Publisher. Nothing is accepted before Run.
+func New(o Options) (*Publisher, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	p := &Publisher{
+		o:         o,
+		snapshots: newSnapshots(maxSnapshotEntries),
+		collector: newCollector(o.MaxPending, o.MaxPendingBytes, o.Flushes),
+	}
+	p.waiters.New = func() any { return newWaiter() }
+	var err error
+	if p.metrics, err = newMetrics(o.Registerer, p.collector); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Run flushes until ctx ends. Requests that wait then are still flushed; later
+// ones are refused with CodeUnavailable. Stop what calls Publish first.
+func (p *Publisher) Run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	for range p.o.Flushes {
+		workers.Go(p.work)
+	}
+	<-ctx.Done()
+	p.collector.close()
+	workers.Wait()
+	return nil
+}
+
+// work runs one flush after the other until the collector is closed and empty.
+func (p *Publisher) work() {
+	f := newFlush(p)
+	for {
+		waiters, open := p.collector.take(f.waiters[:0], maxFlushEvents)
+		switch {
+		case len(waiters) > 0:
+			f.run(waiters)
+		case open:
+			p.collector.wait()
+		default:
+			return
+		}
+	}
+}
+
+// Publish stores the events of r and returns the JSON body of the answer: for a
+// single event an object, for a batch an object with one member `data`. It
+// returns within the budget that began at r.Arrived. Publish owns r from here
+// on: a flush may hold it longer than the call lasts.
+//
+// The error is a *core.Error: that of the event if r is a single bad one,
+// CodeIdempotencyMismatch, CodeInProgress, or CodeUnavailable for what could
+// not be confirmed.
+func (p *Publisher) Publish(r *Request) ([]byte, error) {
+	body, err := p.publish(r)
+	if err != nil {
+		p.metrics.reject(err.Code, len(r.Items))
+		return nil, err
+	}
+	return body, nil
+}
+
+// Reject counts events that were refused before they became a request.
+func (p *Publisher) Reject(code core.Code, events int) { p.metrics.reject(code, events) }
+
+func (p *Publisher) publish(r *Request) ([]byte, *core.Error) {
+	if !r.Batch {
+		if len(r.Items) != 1 {
+			return nil, &core.Error{Code: core.CodeInternal, Detail: "a single request must have one event"}
+		}
+		if err := r.Items[0].Err; err != nil {
+			return nil, err
+		}
+	}
+	if err := p.o.Accepting(); err != nil {
+		return nil, asUnavailable("no events are accepted at the moment", err)
+	}
+	deadline := r.Arrived.Add(p.o.Budget)
+	left := deadline.Sub(p.o.Now())
+	if left < minBudget {
+		return nil, core.Unavailable(detailLate, nil)
+	}
+
+	w := p.waiters.Get().(*waiter)
+	w.reset(r, deadline)
+	if err := p.collector.add(w); err != nil {
+		w.forget()
+		p.waiters.Put(w)
+		return nil, err
+	}
+	w.timer.Reset(left)
+	select {
+	case <-w.done:
+	case <-w.timer.C:
+		if !w.late() {
+			return nil, core.Unavailable(detailLate, nil) // a flush may still hold w
+		}
+	}
+	w.timer.Stop()
+	body, err := w.answer, w.err
+	w.forget()
+	p.waiters.Put(w)
+	return body, err
+}
+
+// complain logs what no caller gets to see, at most once a second: when Redis
+// is gone every flush would say the same.
+func (p *Publisher) complain(msg string, err error) {
+	now := p.o.Now().Unix()
+	if last := p.complaint.Load(); last != now && p.complaint.CompareAndSwap(last, now) {
+		p.o.Logger.Warn(msg, "error", err)
+	}
+}

@@ -1,0 +1,100 @@
+package publish
+
+import (
+	"container/list"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+const (
+	// snapshotLifetime is how long a snapshot serves although nothing moved: a
+	// second line behind the version token.
+	snapshotLifetime = 60 * time.Second
+
+	// maxSnapshotEntries bounds all snapshots together, in pairs of event type
+	// and endpoint (about 60 bytes each). The least recently used go first.
+	maxSnapshotEntries = 1 << 20
+)
+
+// snapshot is who gets what in an organization at one version of its endpoints.
+// It is immutable.
+type snapshot struct {
+	version  string
+	loadedAt time.Time
+	byType   map[string][]string // event type → ids of the enabled endpoints that want it
+	entries  int                 // pairs in byType, plus one for the snapshot itself
+}
+
+func newSnapshot(endpoints []core.Endpoint, version string, loadedAt time.Time) *snapshot {
+	s := &snapshot{version: version, loadedAt: loadedAt, byType: make(map[string][]string), entries: 1}
+	for i := range endpoints {
+		e := &endpoints[i]
+		if !e.Enabled {
+			continue
+		}
+		for _, t := range e.EventTypes {
+			s.byType[t] = append(s.byType[t], e.ID)
+			s.entries++
+		}
+	}
+	return s
+}
+
+// snapshots is a bounded cache of snapshots, safe for concurrent use.
+type snapshots struct {
+	maxEntries int
+
+	mu      sync.Mutex
+	byName  map[string]*list.Element // value: *cached
+	recent  *list.List               // most recently used first
+	entries int
+}
+
+type cached struct {
+	organization string
+	snapshot     *snapshot
+}
+
+func newSnapshots(maxEntries int) *snapshots {
+	return &snapshots{maxEntries: maxEntries, byName: make(map[string]*list.Element), recent: list.New()}
+}
+
+// get returns the organization's snapshot if it is of this version and not too
+// old, else nil. An organization without a version ("") has always moved.
+func (c *snapshots) get(organization, version string, now time.Time) *snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	element, ok := c.byName[organization]
+	if !ok {
+		return nil
+	}
+	s := element.Value.(*cached).snapshot
+	if version == "" || s.version != version || now.Sub(s.loadedAt) > snapshotLifetime {
+		return nil
+	}
+	c.recent.MoveToFront(element)
+	return s
+}
+
+// put keeps s and lets go of the least recently used beyond the bound; s itself
+// stays in any case.
+func (c *snapshots) put(organization string, s *snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element, ok := c.byName[organization]; ok {
+		c.removeLocked(element)
+	}
+	c.byName[organization] = c.recent.PushFront(&cached{organization: organization, snapshot: s})
+	c.entries += s.entries
+	for c.entries > c.maxEntries && c.recent.Len() > 1 {
+		c.removeLocked(c.recent.Back())
+	}
+}
+
+func (c *snapshots) removeLocked(element *list.Element) {
+	old := c.recent.Remove(element).(*cached)
+	delete(c.byName, old.organization)
+	c.entries -= old.snapshot.entries
+}

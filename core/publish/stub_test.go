@@ -1,0 +1,232 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stubStore keeps endpoints and reservations in memory. A xxxFunc replaces the
+// method of its name.
+type stubStore struct {
+	beginFunc     func(ctx context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error)
+	endpointsFunc func(ctx context.Context, organization string) ([]core.Endpoint, string, error)
+	finishFunc    func(ctx context.Context, rs []core.Reservation) error
+
+	mu        sync.Mutex
+	endpoints map[string][]core.Endpoint
+	versions  map[string]string
+	claims    map[string]*stubClaim
+	begins    [][]string // the organizations of each Begin
+	reads     int        // calls of Endpoints
+	released  []string   // keys
+}
+
+type stubClaim struct {
+	core.Reservation
+	until time.Time // end of the lease
+	done  bool
+}
+
+func newStubStore() *stubStore {
+	return &stubStore{
+		endpoints: make(map[string][]core.Endpoint), versions: make(map[string]string), claims: make(map[string]*stubClaim),
+	}
+}
+
+// subscribe adds an enabled endpoint, as a change of the organization would.
+func (s *stubStore) subscribe(organization, id string, types ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endpoints[organization] = append(s.endpoints[organization], core.Endpoint{
+		ID: id, Organization: organization, EventTypes: types, Enabled: true,
+	})
+	s.versions[organization] = core.NewToken()
+}
+
+// disable changes the organization's endpoint i.
+func (s *stubStore) disable(organization string, i int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endpoints[organization][i].Enabled = false
+	s.versions[organization] = core.NewToken()
+}
+
+func (s *stubStore) Begin(ctx context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error) {
+	s.mu.Lock()
+	s.begins = append(s.begins, append([]string(nil), organizations...))
+	s.mu.Unlock()
+	if s.beginFunc != nil {
+		return s.beginFunc(ctx, organizations, rs)
+	}
+	return s.begin(organizations, rs)
+}
+
+func (s *stubStore) begin(organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	versions := make([]string, len(organizations))
+	for i, o := range organizations {
+		versions[i] = s.versions[o]
+	}
+	states := make([]core.ReservationState, len(rs))
+	for i, r := range rs {
+		states[i] = s.reserveLocked(r)
+	}
+	return versions, states, nil
+}
+
+func (s *stubStore) reserveLocked(r core.Reservation) core.ReservationState {
+	name, now := r.Organization+" "+r.Key, time.Now()
+	held, ok := s.claims[name]
+	switch {
+	case !ok:
+		s.claims[name] = &stubClaim{Reservation: r, until: now.Add(core.ReservationLease)}
+		return core.ReservationState{Kind: core.ReservationGranted}
+	case held.BodyHash != r.BodyHash:
+		return core.ReservationState{Kind: core.ReservationMismatch}
+	case held.done:
+		return core.ReservationState{Kind: core.ReservationAnswered, Answer: held.Answer}
+	case now.Before(held.until):
+		return core.ReservationState{Kind: core.ReservationPending, RetryAfter: held.until.Sub(now)}
+	default:
+		held.Owner, held.until = r.Owner, now.Add(core.ReservationLease)
+		return core.ReservationState{Kind: core.ReservationTakenOver, EventID: held.EventID}
+	}
+}
+
+func (s *stubStore) Endpoints(ctx context.Context, organization string) ([]core.Endpoint, string, error) {
+	s.mu.Lock()
+	s.reads++
+	s.mu.Unlock()
+	if s.endpointsFunc != nil {
+		return s.endpointsFunc(ctx, organization)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]core.Endpoint(nil), s.endpoints[organization]...), s.versions[organization], nil
+}
+
+func (s *stubStore) Finish(ctx context.Context, rs []core.Reservation) error {
+	if s.finishFunc != nil {
+		return s.finishFunc(ctx, rs)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range rs {
+		if held := s.claims[r.Organization+" "+r.Key]; held != nil && held.Owner == r.Owner {
+			held.done, held.Answer = true, r.Answer
+		}
+	}
+	return nil
+}
+
+func (s *stubStore) Release(_ context.Context, rs []core.Reservation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range rs {
+		name := r.Organization + " " + r.Key
+		if held := s.claims[name]; held != nil && held.Owner == r.Owner {
+			delete(s.claims, name)
+			s.released = append(s.released, r.Key)
+		}
+	}
+	return nil
+}
+
+// stubQueue remembers what it was given. enqueueFunc decides the answer.
+type stubQueue struct {
+	enqueueFunc func(ctx context.Context, ds []core.Delivery) []error
+
+	mu    sync.Mutex
+	calls [][]core.Delivery
+}
+
+func (q *stubQueue) Enqueue(ctx context.Context, ds []core.Delivery) []error {
+	q.mu.Lock()
+	q.calls = append(q.calls, append([]core.Delivery(nil), ds...))
+	q.mu.Unlock()
+	if q.enqueueFunc != nil {
+		return q.enqueueFunc(ctx, ds)
+	}
+	return nil
+}
+
+// stored returns "event endpoint" of all deliveries in order.
+func (q *stubQueue) stored() []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []string
+	for _, call := range q.calls {
+		for _, d := range call {
+			out = append(out, d.Event.ID+" "+d.Endpoint)
+		}
+	}
+	return out
+}
+
+// start runs a Publisher until the test ends.
+func start(t *testing.T, o Options) *Publisher {
+	t.Helper()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	p, err := New(o)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return p
+}
+
+// single returns a request of organization acme for one event.
+func single(id, data string) *Request {
+	return request(Item{ID: id, Type: "call.qualified", Body: []byte(data), Hash: [32]byte{byte(len(data))}})
+}
+
+func request(items ...Item) *Request {
+	return &Request{Organization: "acme", Items: items, Batch: len(items) != 1, Arrived: time.Now()}
+}
+
+func keyed(r *Request, key string, body byte) *Request {
+	r.Key, r.BodyHash = key, [32]byte{body}
+	return r
+}
+
+func mustPublish(t *testing.T, p *Publisher, r *Request) string {
+	t.Helper()
+	body, err := p.Publish(r)
+	if err != nil {
+		t.Fatalf("Publish: %v", err)
+	}
+	return string(body)
+}
+
+func wantCode(t *testing.T, err error, code core.Code) {
+	t.Helper()
+	if got := core.CodeOf(err); got != code {
+		t.Fatalf("error %v has code %q, want %q", err, got, code)
+	}
+}
+
+func item(i int) Item {
+	return Item{Type: "call.qualified", Body: fmt.Appendf(nil, "%d", i)}
+}
