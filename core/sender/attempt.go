@@ -1,0 +1,242 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/sign"
+)
+
+// maxRestarts bounds how often a delivery begins anew in one run because its
+// endpoint changed while the connection was being made.
+const maxRestarts = 3
+
+// errPanic says that an attempt panicked. It concerns its delivery alone.
+var errPanic = errors.New("panic in an attempt")
+
+// Why the composition of a request ended its attempt with nothing written.
+var (
+	errNoRecord  = errors.New("the endpoint's record could not be read again")
+	errChanged   = errors.New("the endpoint was deleted, disabled or moved")
+	errNoKey     = errors.New("no key to sign with")
+	errLeaseLost = errors.New("the lease of the task is lost")
+)
+
+// attempt is the state that composing a request needs. Attempts are pooled: the
+// method value compose would otherwise be made anew for each.
+type attempt struct {
+	s       *Sender
+	lease   context.Context // ends when another sender may have the bundle
+	d       *core.Delivery
+	rec     *record
+	compose egress.Compose // write, bound to this attempt
+}
+
+func newAttempt(s *Sender) *attempt {
+	a := &attempt{s: s}
+	a.compose = a.write
+	return a
+}
+
+// deliver takes delivery i as far as it can be taken now and returns what came
+// of it.
+func (r *run) deliver(i int) *verdict {
+	s, d := r.s, &r.b.Deliveries[i]
+	for range maxRestarts {
+		rec, v := s.ready(r, d)
+		if v == nil {
+			v = s.try(r, d, rec)
+		}
+		if v != nil {
+			return v
+		}
+	}
+	return s.postponed(d, s.now())
+}
+
+// ready returns the record to send d under, or the verdict if it cannot be sent.
+func (s *Sender) ready(r *run, d *core.Delivery) (*record, *verdict) {
+	if now := s.now(); s.expired(d, now) {
+		return nil, ended(d, core.ReasonExpired, now)
+	}
+	var rec *record
+	err := s.patiently(r.ctx, func() (err error) {
+		rec, err = s.records.get(r.ctx, d.Ref())
+		return err
+	})
+	switch now := s.now(); {
+	case err != nil:
+		return nil, open(fmt.Errorf("read endpoint record: %w", err))
+	case rec.endpoint == nil:
+		return nil, ended(d, core.ReasonDeleted, now)
+	case !rec.endpoint.Enabled:
+		return nil, ended(d, core.ReasonDisabled, now)
+	case rec.targetErr != nil:
+		// The URL was accepted under other rules than those in force now.
+		res := egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
+		return nil, s.judge(d, rec, &res, now, now)
+	}
+	return rec, nil
+}
+
+// try makes one attempt of d under rec. It returns nil if nothing was written
+// because rec no longer held, and could not be replaced.
+func (s *Sender) try(r *run, d *core.Delivery, rec *record) *verdict {
+	a := s.attempts.Get().(*attempt)
+	began := s.now()
+	a.lease, a.d, a.rec = r.ctx, d, rec
+	// An attempt under way is finished even when the lease is lost: cut off, it
+	// would be in doubt, and it is short.
+	res := s.client.Post(r.detached, began.Add(s.deliveryTimeout), rec.target, a.compose)
+	rec = a.rec
+	a.lease, a.d, a.rec = nil, nil, nil
+	s.attempts.Put(a)
+
+	ended := s.now()
+	if !res.Started && res.Status == 0 && res.Reason == "" {
+		return s.unwritten(d, rec, res.Err, ended)
+	}
+	v := s.judge(d, rec, &res, began, ended)
+	s.metrics.attemptDuration.Observe(v.row.Latency.Seconds())
+	s.logAttempt(r.ctx, v, &res)
+	return v
+}
+
+// unwritten is the verdict on an attempt that ended before its first byte for a
+// reason of ours; nil: begin anew.
+func (s *Sender) unwritten(d *core.Delivery, rec *record, err error, now time.Time) *verdict {
+	switch {
+	case errors.Is(err, errChanged):
+		s.client.DropIdle(rec.target) // what was connected for is not wanted there
+		return nil
+	case errors.Is(err, errNoRecord):
+		return nil // the next round asks again, with patience
+	case errors.Is(err, egress.ErrBusy):
+		// Our own limit on connections to the host: not the endpoint's failure.
+		return s.postponed(d, now)
+	case errors.Is(err, errNoKey):
+		s.reportMismatch(rec.endpoint, err, now)
+		return s.held(d, now)
+	case err == nil:
+		err = errors.New("BUG: no response, no reason and no error")
+	}
+	return open(err)
+}
+
+// write composes the request of a. It runs on a ready connection immediately
+// before the first byte, so what it checks holds when the attempt starts.
+func (a *attempt) write(m *egress.Message) error {
+	if a.lease.Err() != nil {
+		return errLeaseLost
+	}
+	if err := a.refresh(); err != nil {
+		return err
+	}
+	now := a.s.now()
+	header, err := a.appendHeader(m.Header[:0], now)
+	if err != nil {
+		return err
+	}
+	m.Header, m.Body = header, a.d.Event.Body
+	return nil
+}
+
+// refresh reads the record again if it is too old to begin under, and returns
+// errChanged if the request may no longer be sent, or not there.
+func (a *attempt) refresh() error {
+	for !a.rec.fresh(a.s.now()) {
+		rec, err := a.s.records.get(a.lease, a.d.Ref())
+		if err != nil {
+			return fmt.Errorf("%w: %w", errNoRecord, err)
+		}
+		if rec.endpoint == nil || !rec.endpoint.Enabled || rec.endpoint.URLRevision != a.rec.endpoint.URLRevision {
+			return errChanged
+		}
+		a.rec = rec
+	}
+	return nil
+}
+
+// appendHeader appends the headers of Standard Webhooks 1.0.0, with a signature
+// of every secret that is valid at now, newest first. If one of them cannot be
+// derived nothing is signed at all: a receiver that knows only that one would
+// see a forgery.
+func (a *attempt) appendHeader(dst []byte, now time.Time) ([]byte, error) {
+	id, seconds := a.d.Event.ID, now.Unix()
+	dst = append(dst, sign.HeaderID+": "...)
+	dst = append(dst, id...)
+	dst = append(dst, "\r\n"+sign.HeaderTimestamp+": "...)
+	dst = strconv.AppendInt(dst, seconds, 10)
+	dst = append(dst, "\r\n"+sign.HeaderSignature+":"...)
+	signed := false
+	for i := range a.rec.keys {
+		key := &a.rec.keys[i]
+		if !key.validAt(now) {
+			continue
+		}
+		if key.err != nil {
+			return dst, fmt.Errorf("%w: %w", errNoKey, key.err)
+		}
+		dst = append(dst, ' ')
+		dst = key.signer.AppendSignature(dst, id, seconds, a.d.Event.Body)
+		signed = true
+	}
+	if !signed {
+		return dst, fmt.Errorf("%w: the endpoint has no valid secret", errNoKey)
+	}
+	return append(dst, '\r', '\n'), nil
+}
+
+// turn runs delivery i and gives its slot of the process back; that of the
+// endpoint goes to the loop with the verdict. A panic is logged and leaves
+// the delivery unsettled: its task comes back later, and the process lives on
+// for all others.
+func (r *run) turn(i int) (v *verdict) {
+	d := &r.b.Deliveries[i]
+	defer func() {
+		if p := recover(); p != nil {
+			r.s.logger.Error("panic in an attempt", "delivery", d.ID, "endpoint", d.Endpoint,
+				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			v = open(fmt.Errorf("%w: %v", errPanic, p))
+		}
+		v.index = i
+		<-r.s.slots
+	}()
+	v = r.deliver(i)
+	r.s.metrics.judged(v)
+	return v
+}
+
+// logAttempt writes one wide line. It holds neither URL nor payload.
+func (s *Sender) logAttempt(ctx context.Context, v *verdict, res *egress.Result) {
+	if !s.logger.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	row := &v.row
+	s.logger.LogAttrs(ctx, slog.LevelDebug, "attempt",
+		slog.String("organization", v.delivery.Organization), slog.String("endpoint", row.Endpoint),
+		slog.String("delivery", row.Delivery), slog.String("event", row.Event), slog.String("event_type", row.EventType),
+		slog.Int("attempt", row.Number), slog.String("outcome", string(v.outcome)), slog.String("status", string(v.status)),
+		slog.String("reason", string(v.reason)), slog.Int("response_status", row.ResponseStatus),
+		slog.Duration("latency", row.Latency), slog.Duration("dns", res.DNS), slog.Duration("connect", res.Connect),
+		slog.Duration("tls", res.TLS), slog.Duration("first_byte", res.FirstByte),
+		slog.Bool("reused", res.Reused), slog.Bool("resent", res.Resent),
+		slog.Time("next_at", row.NextAt), slog.Any("error", res.Err))
+}
+
+// reportMismatch counts a delivery that cannot be signed and says so loudly, but
+// not for every delivery.
+func (s *Sender) reportMismatch(e *core.Endpoint, err error, now time.Time) {
+	s.metrics.keyMismatches.Inc()
+	if s.mismatches.allow(e.ID, now) {
+		s.logger.Error("signing key mismatch: nothing is sent to this endpoint until the master keys are right",
+			"organization", e.Organization, "endpoint", e.ID, "error", err)
+	}
+}

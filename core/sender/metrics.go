@@ -1,0 +1,119 @@
+package sender
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// metrics holds the children of every label value, made beforehand: a series is
+// there before its first event, and counting costs no lookup by text.
+type metrics struct {
+	attempts         map[core.Outcome]prometheus.Counter
+	failures         map[core.Reason]prometheus.Counter
+	attemptDuration  prometheus.Histogram
+	latency          prometheus.Histogram
+	deliveries       map[core.Status]prometheus.Counter
+	deadLetters      map[core.Reason]prometheus.Counter
+	keyMismatches    prometheus.Counter
+	deferred         prometheus.Counter
+	settleRepeats    prometheus.Counter
+	endpointsStopped prometheus.Counter
+}
+
+// newMetrics registers the metrics with r. inFlight returns the number of
+// attempts in flight.
+func newMetrics(r prometheus.Registerer, inFlight func() float64) (*metrics, error) {
+	reg := &registrar{r: r}
+	m := &metrics{
+		attempts: counters(reg, "sealpost_sender_attempts_total",
+			"Delivery attempts by what they meant; hold and discard made no request.", "outcome", core.Outcomes()),
+		failures: counters(reg, "sealpost_sender_attempt_failures_total",
+			"Attempts that failed, and deliveries that could not be attempted, by reason.", "reason", core.Reasons()),
+		deliveries: counters(reg, "sealpost_sender_deliveries_total",
+			"Deliveries that ended, by status.", "status",
+			[]core.Status{core.StatusDelivered, core.StatusFailed, core.StatusDiscarded}),
+		deadLetters: counters(reg, "sealpost_dead_letters_total",
+			"Deliveries given up and kept as dead letters, by reason.", "reason", core.Reasons()),
+		attemptDuration: reg.histogram("sealpost_sender_attempt_duration_seconds",
+			"Duration of attempts, from DNS to the end of the response.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60),
+		latency: reg.histogram("sealpost_sender_delivery_latency_seconds",
+			"Time from the acceptance of an event to its delivery, waits for retries included.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 259200),
+		keyMismatches: reg.counter("sealpost_sender_key_mismatches_total",
+			"Deliveries held because the master keys do not yield the endpoint's signing secret."),
+		deferred: reg.counter("sealpost_sender_deferred_total",
+			"Deliveries put back into the queue without an attempt, at shutdown, at the end of a bundle's time or when held."),
+		settleRepeats: reg.counter("sealpost_sender_settle_repeats_total",
+			"Writes of results that had to be repeated because Redis failed."),
+		endpointsStopped: reg.counter("sealpost_sender_endpoints_disabled_total",
+			"Endpoints disabled because they answered 410."),
+	}
+	reg.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sealpost_sender_in_flight", Help: "Attempts in flight.",
+	}, inFlight))
+	return m, reg.err
+}
+
+// ended counts what a verdict means for its delivery, once that is stored.
+func (m *metrics) ended(v *verdict) {
+	if c := m.deliveries[v.status]; c != nil {
+		c.Inc()
+	}
+	switch v.step {
+	case stepDead:
+		if c := m.deadLetters[v.reason]; c != nil {
+			c.Inc()
+		}
+	case stepDefer:
+		m.deferred.Inc()
+	}
+	if v.status == core.StatusDelivered {
+		m.latency.Observe(v.row.EndedAt().Sub(v.delivery.Event.AcceptedAt).Seconds())
+	}
+}
+
+// judged counts a verdict when it is made.
+func (m *metrics) judged(v *verdict) {
+	if c := m.attempts[v.outcome]; c != nil {
+		c.Inc()
+	}
+	if c := m.failures[v.reason]; c != nil {
+		c.Inc()
+	}
+}
+
+// registrar registers collectors and keeps the first error.
+type registrar struct {
+	r   prometheus.Registerer
+	err error
+}
+
+func (reg *registrar) add(c prometheus.Collector) {
+	if err := reg.r.Register(c); err != nil && reg.err == nil {
+		reg.err = err
+	}
+}
+
+func (reg *registrar) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	reg.add(c)
+	return c
+}
+
+func (reg *registrar) histogram(name, help string, buckets ...float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	reg.add(h)
+	return h
+}
+
+func counters[L ~string](reg *registrar, name, help, label string, values []L) map[L]prometheus.Counter {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	reg.add(vec)
+	children := make(map[L]prometheus.Counter, len(values))
+	for _, v := range values {
+		children[v] = vec.WithLabelValues(string(v))
+	}
+	return children
+}

@@ -1,0 +1,191 @@
+package sender
+
+import (
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/retry"
+)
+
+const (
+	// holdTime is how long a delivery waits whose endpoint's secret cannot be
+	// derived: an operator has to act, so there is no hurry.
+	holdTime = 30 * time.Second
+
+	// restartDelay is how long a delivery waits that met too many changes of its
+	// endpoint, or got no connection because others use all that its host may have.
+	restartDelay = time.Second
+
+	// attemptSlack is what an attempt may take beyond the delivery timeout until
+	// the next wait begins: recording it, and waking up on full seconds.
+	attemptSlack = 2 * time.Second
+
+	// lateness is how long after its due time a delivery is still tried although
+	// its time to give up has come meanwhile. The last wait of a schedule may end
+	// after that time, since jitter or the endpoint's Retry-After drew it out.
+	lateness = time.Hour
+)
+
+// step is what has to be confirmed in Redis before a delivery is settled, in
+// addition to its row and its mark.
+type step int
+
+const (
+	stepNone  step = iota // delivered or discarded: nothing goes on
+	stepRetry             // its own retry task
+	stepDead              // a dead letter
+	stepDefer             // back to the queue as it is, no attempt spent
+	stepOpen              // none: the delivery stays unsettled, and its task comes back
+)
+
+// verdict is what came of a delivery in this run, and how far that is stored.
+// Whoever settles it owns it.
+type verdict struct {
+	index    int // in the bundle
+	step     step
+	outcome  core.Outcome // "" for a delivery that only goes back to the queue
+	status   core.Status  // "" while the delivery goes on without an attempt
+	reason   core.Reason  // "" when delivered or merely put back
+	delivery core.Delivery
+	row      core.Attempt
+	hasRow   bool
+	due      time.Time // stepDefer: not before; zero: at once
+	revision uint64    // of the URL that answered; core.OutcomeGone only
+	err      error     // stepOpen: why
+
+	confirmed bool // the step is done
+	written   bool // row and mark were sent, and may have arrived
+	settled   bool // row and mark are stored
+}
+
+// judge decides what an attempt means for its delivery. It is pure apart from
+// the jitter.
+func (s *Sender) judge(d *core.Delivery, rec *record, res *egress.Result, began, ended time.Time) *verdict {
+	v := &verdict{delivery: *d}
+	v.outcome, v.reason = classify(res)
+	v.delivery.Attempts++
+	v.delivery.Due = time.Time{}
+	var next time.Time
+	switch v.outcome {
+	case core.OutcomeDelivered:
+		v.status = core.StatusDelivered
+	case core.OutcomeGone:
+		v.status, v.step, v.revision = core.StatusFailed, stepDead, rec.endpoint.URLRevision
+	default:
+		due, ok := s.nextDue(&v.delivery, res.RetryAfter, ended)
+		if !ok {
+			v.status, v.step = core.StatusFailed, stepDead
+			break
+		}
+		v.status, v.step, v.delivery.Due, next = core.StatusRetrying, stepRetry, due, due
+	}
+	v.addRow(began, ended)
+	v.row.ResponseStatus = res.Status
+	v.row.NextAt = next
+	return v
+}
+
+// classify returns what the response, or its absence, means.
+func classify(res *egress.Result) (core.Outcome, core.Reason) {
+	if res.Status != 0 {
+		return retry.Classify(res.Status)
+	}
+	reason := res.Reason
+	if reason == "" {
+		// The request was begun, then its connection was lost, and on the second
+		// one it was not repeated because its record had changed.
+		reason = core.ReasonConnectionLost
+	}
+	return retry.OutcomeOf(reason), reason
+}
+
+// nextDue returns when the attempt after d's last one is due, or false when d
+// has to be given up. A Retry-After can only make the wait longer.
+func (s *Sender) nextDue(d *core.Delivery, retryAfter string, now time.Time) (time.Time, bool) {
+	wait, ok := s.schedule.Delay(d.Attempts, s.rand())
+	if !ok || !now.Before(s.giveUpAt(d)) {
+		return time.Time{}, false
+	}
+	if asked, ok := retry.ParseRetryAfter(retryAfter, now); ok {
+		wait = max(wait, asked)
+	}
+	due := now.Add(wait)
+	// Due times are kept in milliseconds: round up, never send early.
+	if whole := due.Truncate(time.Millisecond); whole.Before(due) {
+		due = whole.Add(time.Millisecond)
+	}
+	return due, true
+}
+
+// giveUpAt returns the time after which no further attempt of d is planned: when
+// the whole schedule has passed since d's event was accepted. The waits are
+// counted without jitter, which evens out; each attempt adds its timeout and the
+// granularity of the queue. So the time ends a delivery only when something else
+// than its schedule drew it out.
+func (s *Sender) giveUpAt(d *core.Delivery) time.Time { return d.Event.AcceptedAt.Add(s.lifetime) }
+
+// expired reports whether d has to be given up without another attempt.
+func (s *Sender) expired(d *core.Delivery, now time.Time) bool {
+	if now.Before(s.giveUpAt(d)) {
+		return false
+	}
+	return d.Due.IsZero() || now.After(d.Due.Add(lateness))
+}
+
+// ended is the verdict on a delivery that ends without an attempt: discarded if
+// its endpoint is deleted, else a dead letter.
+func ended(d *core.Delivery, reason core.Reason, now time.Time) *verdict {
+	v := &verdict{delivery: *d, outcome: retry.OutcomeOf(reason), reason: reason, status: core.StatusDiscarded}
+	if reason != core.ReasonDeleted {
+		v.status, v.step = core.StatusFailed, stepDead
+		v.addRow(now, now)
+	}
+	return v
+}
+
+// held is the verdict on a delivery that cannot be signed: it waits, until its
+// time to give up.
+func (s *Sender) held(d *core.Delivery, now time.Time) *verdict {
+	if !now.Before(s.giveUpAt(d)) {
+		return ended(d, core.ReasonSigningKey, now)
+	}
+	return &verdict{
+		delivery: *d, outcome: core.OutcomeHold, reason: core.ReasonSigningKey,
+		step: stepDefer, due: now.Add(holdTime),
+	}
+}
+
+// postponed is the verdict on a delivery that could not be tried for a reason
+// that will pass soon: it waits, until its time to give up.
+func (s *Sender) postponed(d *core.Delivery, now time.Time) *verdict {
+	if !now.Before(s.giveUpAt(d)) {
+		return ended(d, core.ReasonExpired, now)
+	}
+	return putBack(d, now.Add(restartDelay))
+}
+
+// putBack is the verdict on a delivery that goes back to the queue as it is.
+func putBack(d *core.Delivery, due time.Time) *verdict {
+	return &verdict{delivery: *d, step: stepDefer, due: due}
+}
+
+// open is the verdict on a delivery that could not be judged because of err.
+func open(err error) *verdict { return &verdict{step: stepOpen, err: err} }
+
+// discard turns v into the verdict on a delivery whose endpoint was deleted
+// while its attempt ran: nobody is left to retry for, and no log to write to.
+func (v *verdict) discard() {
+	v.step, v.status, v.hasRow = stepNone, core.StatusDiscarded, false
+}
+
+// addRow fills in the row of the endpoint's log.
+func (v *verdict) addRow(began, ended time.Time) {
+	d := &v.delivery
+	v.hasRow = true
+	v.row = core.Attempt{
+		Delivery: d.ID, Event: d.Event.ID, EventType: d.Event.Type, Endpoint: d.Endpoint,
+		Number: d.Attempts, Status: v.status, Reason: v.reason,
+		StartedAt: began, Latency: max(ended.Sub(began), 0),
+	}
+}

@@ -1,0 +1,235 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/retry"
+	"github.com/sealpost/sealpost/core/sign"
+)
+
+const (
+	// DefaultPerEndpoint is how many attempts one endpoint sees at the same time
+	// from one process.
+	DefaultPerEndpoint = 64
+
+	// DefaultHandlerLimit is how long Handle takes at most.
+	DefaultHandlerLimit = 5 * time.Minute
+
+	// recordsPatience is how long a failing read of endpoint records is repeated
+	// before the task is left to come back.
+	recordsPatience = 10 * time.Second
+)
+
+// store is what a sender needs of Redis.
+type store interface {
+	// Records returns the records of refs, nil where there is none.
+	Records(ctx context.Context, refs []core.EndpointRef) ([]*core.Endpoint, error)
+	// Record writes rows of the attempt log and then marks deliveries as settled.
+	Record(ctx context.Context, r core.Record) error
+	// AddDeadLetters keeps deliveries that were given up; each once, however often
+	// it is added.
+	AddDeadLetters(ctx context.Context, letters []core.DeadLetter) error
+	// UpdateEndpoint changes an endpoint's record atomically. It returns the error
+	// of change as it is, and CodeNotFound if there is no such endpoint.
+	UpdateEndpoint(ctx context.Context, ref core.EndpointRef, change func(*core.Endpoint) error) (*core.Endpoint, error)
+}
+
+// queue takes deliveries that go on.
+type queue interface {
+	// Retry stores each delivery under its id and count of attempts, to be run
+	// when it is due. A nil result means that all are stored, else the errors are
+	// parallel to ds.
+	Retry(ctx context.Context, ds []core.Delivery) []error
+	// Defer stores deliveries in fresh bundles that run when due; zero: at once.
+	Defer(ctx context.Context, ds []core.Delivery, due time.Time) error
+}
+
+// poster makes HTTP requests; *egress.Client is one.
+type poster interface {
+	Post(ctx context.Context, deadline time.Time, t *egress.Target, compose egress.Compose) egress.Result
+	DropIdle(t *egress.Target)
+}
+
+var _ poster = (*egress.Client)(nil)
+
+// Options configures a Sender. Fields without a stated default are required.
+type Options struct {
+	Store   store
+	Queue   queue
+	Client  poster
+	Keyring *sign.Keyring
+
+	Schedule        retry.Schedule
+	DeliveryTimeout time.Duration // of one attempt, over everything
+	Concurrency     int           // attempts in flight in this process
+	PerEndpoint     int           // of these, to one endpoint; 0: DefaultPerEndpoint
+	HandlerLimit    time.Duration // of one call of Handle; 0: DefaultHandlerLimit
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	Now        func() time.Time // nil: time.Now
+	Rand       func() float64   // in [0,1), for jitter; nil: a random source
+}
+
+// withDefaults returns o with its defaults filled in, or an error that names
+// the first bad field.
+func (o Options) withDefaults() (Options, error) {
+	if o.PerEndpoint == 0 {
+		o.PerEndpoint = DefaultPerEndpoint
+	}
+	if o.HandlerLimit == 0 {
+		o.HandlerLimit = DefaultHandlerLimit
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Float64
+	}
+	if err := o.Schedule.Validate(); err != nil {
+		return o, fmt.Errorf("sender: Schedule: %w", err)
+	}
+	for _, check := range []struct {
+		bad  bool
+		what string
+	}{
+		{o.Store == nil, "Store is missing"},
+		{o.Queue == nil, "Queue is missing"},
+		{o.Client == nil, "Client is missing"},
+		{o.Keyring == nil, "Keyring is missing"},
+		{o.Logger == nil, "Logger is missing"},
+		{o.Registerer == nil, "Registerer is missing"},
+		{o.DeliveryTimeout <= 0, "DeliveryTimeout must be above 0"},
+		{o.Concurrency < 1, "Concurrency must be at least 1"},
+		{o.PerEndpoint < 1, "PerEndpoint must be at least 1"},
+		{o.startLimit() <= 0, fmt.Sprintf("HandlerLimit must exceed DeliveryTimeout by more than %v", recordsPatience+settlePatience+lastPatience)},
+	} {
+		if check.bad {
+			return o, errors.New("sender: " + check.what)
+		}
+	}
+	return o, nil
+}
+
+// startLimit is how long after the begin of a bundle an attempt may start, so
+// that it can end and be settled within the HandlerLimit.
+func (o Options) startLimit() time.Duration {
+	return o.HandlerLimit - o.DeliveryTimeout - recordsPatience - settlePatience - lastPatience
+}
+
+// Sender works bundles off. It is safe for concurrent use.
+type Sender struct {
+	store  store
+	queue  queue
+	client poster
+
+	schedule        retry.Schedule
+	deliveryTimeout time.Duration
+	lifetime        time.Duration // of a delivery, from accept to giving up
+	startLimit      time.Duration
+
+	slots      chan struct{} // a semaphore: attempts in flight
+	limits     *limiter
+	records    *records
+	attempts   sync.Pool // of *attempt
+	mismatches *reminder
+
+	draining chan struct{} // closed by Drain
+	drain    sync.Once
+
+	logger  *slog.Logger
+	metrics *metrics
+	now     func() time.Time
+	rand    func() float64
+}
+
+// New returns a Sender. It starts no goroutine.
+func New(o Options) (*Sender, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Sender{
+		store: o.Store, queue: o.Queue, client: o.Client,
+		schedule: o.Schedule, deliveryTimeout: o.DeliveryTimeout, startLimit: o.startLimit(),
+		lifetime:   o.Schedule.Total() + time.Duration(o.Schedule.MaxAttempts)*(o.DeliveryTimeout+attemptSlack),
+		slots:      make(chan struct{}, o.Concurrency),
+		limits:     newLimiter(o.PerEndpoint),
+		records:    newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
+		mismatches: newReminder(),
+		draining:   make(chan struct{}),
+		logger:     o.Logger, now: o.Now, rand: o.Rand,
+	}
+	s.attempts.New = func() any { return newAttempt(s) }
+	s.metrics, err = newMetrics(o.Registerer, func() float64 { return float64(len(s.slots)) })
+	if err != nil {
+		return nil, fmt.Errorf("sender: register metrics: %w", err)
+	}
+	return s, nil
+}
+
+// Handle works the bundle off and returns when nothing of it is in flight any
+// more. nil means that every delivery is settled: delivered, discarded, or kept
+// in Redis as a retry, a dead letter or part of a fresh bundle. After an error
+// the bundle has to be run again; what is settled is marked and will be skipped.
+//
+// ctx is the lease of the bundle's task: when it ends nothing new is started,
+// while requests under way are finished and their results stored. Handle ends
+// within the HandlerLimit, and puts back what it could not start by then.
+func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
+	r := s.newRun(ctx, b)
+	if len(r.ready) == 0 {
+		// Nothing is pending, yet the task is here: its end was not noted. The mark
+		// says once more that all is settled, and lets the blob go.
+		return r.record(r.detached, nil, r.done)
+	}
+	if !s.isDraining() && !r.alone {
+		// One read for all. A bundle of one delivery reads its record when its turn
+		// comes, and so do those that have to wait for a slot for long.
+		err := s.patiently(ctx, func() error { return s.records.prefetch(ctx, r.refs()) })
+		if err != nil {
+			return fmt.Errorf("read endpoint records: %w", err)
+		}
+	}
+	return r.loop()
+}
+
+// Drain makes every Handle, now and later, start nothing new and put back what
+// it has not started, without spending an attempt. It does not wait.
+func (s *Sender) Drain() { s.drain.Do(func() { close(s.draining) }) }
+
+func (s *Sender) isDraining() bool {
+	select {
+	case <-s.draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// patiently calls read until it succeeds, for recordsPatience and not beyond
+// the end of ctx or the beginning of a drain. It returns the last error.
+func (s *Sender) patiently(ctx context.Context, read func() error) error {
+	err := read()
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordsPatience)
+	defer cancel()
+	for wait := newBackoff(s.rand); err != nil; err = read() {
+		if s.isDraining() || !wait.sleep(ctx) {
+			return err
+		}
+	}
+	return nil
+}
