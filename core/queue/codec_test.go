@@ -1,0 +1,254 @@
+package queue
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/s2"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// sameBytes spares go-cmp the search for differences inside payloads.
+var sameBytes = cmp.Comparer(bytes.Equal)
+
+func at(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+func TestCodecRoundTrip(t *testing.T) {
+	t.Parallel()
+	small, large := event("evt_small", 0), event("evt_large", 300<<10)
+	mixed := fanOut(small, 3)
+	mixed = append(mixed, fanOut(large, 2)...)
+	mixed[1].Organization, mixed[2].Organization = "other", ""
+	mixed[3].Attempts, mixed[3].Due = 11, at(1_795_503_605_250)
+	mixed[4].Endpoint = "not-a-uuid"
+	upper := fanOut(small, 1)
+	upper[0].Endpoint = strings.ToUpper(upper[0].Endpoint)
+	tests := []struct {
+		name string
+		ds   []core.Delivery
+	}{
+		{name: "one small delivery", ds: fanOut(small, 1)},
+		{name: "fan-out", ds: fanOut(small, 256)},
+		{name: "mixed", ds: mixed},
+		{name: "endpoint in upper case stays so", ds: upper},
+		{name: "nearly nothing", ds: []core.Delivery{{Event: &core.Event{Body: []byte{}}}}},
+		{name: "bytes that are no text", ds: []core.Delivery{{ID: "d", Event: &core.Event{ID: "\xff\x00", Body: []byte{0, 0xff, '\n'}, AcceptedAt: at(-5)}}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var e encoder
+			frame, err := e.encode(tt.ds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := decodeFrame(frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.ds, got, sameBytes); diff != "" {
+				t.Errorf("decoded (-want +got):\n%s", diff)
+			}
+			for i := 1; i < len(tt.ds); i++ {
+				if same := tt.ds[i].Event == tt.ds[i-1].Event; same != (got[i].Event == got[i-1].Event) {
+					t.Errorf("deliveries %d and %d share their event: %t", i-1, i, same)
+				}
+			}
+		})
+	}
+}
+
+// TestCodecPinned holds the format: what is pending during an update must stay
+// readable.
+func TestCodecPinned(t *testing.T) {
+	t.Parallel()
+	ds := []core.Delivery{
+		{ID: "whd_1", Organization: "acme", Endpoint: "0f0e0d0c-0b0a-4900-8706-050403020100", Event: &core.Event{ID: "evt_1", Type: "a.b", Body: []byte(`{}`), AcceptedAt: at(1000)}},
+	}
+	ds = append(ds, core.Delivery{ID: "whd_2", Organization: "acme", Endpoint: "e", Event: ds[0].Event, Attempts: 3, Due: at(2000)})
+	var e encoder
+	frame, err := e.encode(ds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "01003ea17b173b000000" + // header, length of the part that follows
+		"01" + "056576745f31" + "03612e62" + "d00f" + "02" + // the event
+		"02" +
+		"057768645f31" + "0561636d65" + "000f0e0d0c0b0a49008706050403020100" + "00" + "00" + "00" +
+		"057768645f32" + "00" + "0265" + "00" + "03" + "a01f" +
+		"7b7d"
+	if got := hex.EncodeToString(frame); got != want {
+		t.Errorf("frame\n got %s\nwant %s", got, want)
+	}
+}
+
+func TestCodecCompresses(t *testing.T) {
+	t.Parallel()
+	var e encoder
+	ds := fanOut(event("evt_1", 0), 1)
+	ds[0].Event.Body = []byte(strings.Repeat(`{"phone":"+4930123456","score":0.5}`, 30))
+	frame, err := e.encode(ds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if frame[1] != flagCompressed || len(frame) > 300 {
+		t.Errorf("%d bytes, flags %d; want compressed, at most 300", len(frame), frame[1])
+	}
+}
+
+func TestEncodeRefusesWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	var e encoder
+	if _, err := e.encode(fanOut(tooLarge(), 1)); !errors.Is(err, errTooLarge) {
+		t.Errorf("an event of %d bytes: %v; want %v", maxBody, err, errTooLarge)
+	}
+	if e.retainable() {
+		t.Error("its buffers are kept")
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	t.Parallel()
+	var e encoder
+	encoded, err := e.encode(fanOut(event("evt_1", 2000), 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := bytes.Clone(encoded)
+	change := func(f func([]byte) []byte) []byte { return f(bytes.Clone(frame)) }
+	tests := []struct {
+		name  string
+		frame []byte
+	}{
+		{name: "nothing"},
+		{name: "header only", frame: frame[:frameHeader]},
+		{name: "newer version", frame: change(func(b []byte) []byte { b[0]++; return b })},
+		{name: "unknown flag", frame: change(func(b []byte) []byte { b[1] |= 2; return b })},
+		{name: "cut off", frame: frame[:len(frame)-1]},
+		{name: "something behind", frame: change(func(b []byte) []byte { return append(b, 0) })},
+		{name: "bomb", frame: change(func(b []byte) []byte {
+			return append(b[:frameHeader], s2.Encode(nil, make([]byte, maxBody+1))...)
+		})},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if ds, err := decodeFrame(tt.frame); !errors.Is(err, errUndecodable) {
+				t.Errorf("decodeFrame = %d deliveries, %v; want %v", len(ds), err, errUndecodable)
+			}
+		})
+	}
+	t.Run("any byte changed", func(t *testing.T) {
+		t.Parallel()
+		for i := range frame {
+			b := bytes.Clone(frame)
+			b[i] ^= 0x55
+			if _, err := decodeFrame(b); !errors.Is(err, errUndecodable) {
+				t.Fatalf("byte %d changed: %v; want %v", i, err, errUndecodable)
+			}
+		}
+	})
+}
+
+// FuzzDecode looks for panics and for memory that a short input makes it take.
+// What it decodes has to survive a round trip.
+func FuzzDecode(f *testing.F) {
+	var e encoder
+	for _, ds := range [][]core.Delivery{
+		fanOut(event("evt_1", 0), 1), fanOut(event("evt_2", 600), 3),
+		append(fanOut(event("evt_3", 0), 2), fanOut(event("evt_4", 0), 2)...),
+	} {
+		frame, err := e.encode(ds)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes.Clone(frame))
+		f.Add(bytes.Clone(e.body))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, err := decodeFrame(b); err != nil && !errors.Is(err, errUndecodable) {
+			t.Errorf("decodeFrame: %v", err)
+		}
+		ds, err := decodeBody(b) // the checksum would keep the fuzzer out
+		if err != nil {
+			if !errors.Is(err, errUndecodable) {
+				t.Errorf("decodeBody: %v", err)
+			}
+			return
+		}
+		if len(ds) == 0 {
+			return
+		}
+		again, err := decodeBody(appendBody(nil, ds))
+		if err != nil {
+			t.Fatalf("its own encoding: %v", err)
+		}
+		if diff := cmp.Diff(ds, again, sameBytes); diff != "" {
+			t.Errorf("round trip (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestPayload(t *testing.T) {
+	t.Parallel()
+	frame := []byte{1, 2, 3}
+	if got, n, err := parsePayload(inlinePayload(frame)); err != nil || n != 0 || !bytes.Equal(got, frame) {
+		t.Errorf("inline: %v, %d, %v", got, n, err)
+	}
+	for _, size := range []int{1, 256, maxBundleSize} {
+		if got, n, err := parsePayload(referencePayload(size)); err != nil || n != size || got != nil {
+			t.Errorf("reference to %d: %v, %d, %v", size, got, n, err)
+		}
+	}
+	bad := [][]byte{
+		nil, {1}, {2, 'i', 0}, {1, 'x', 0}, {1, 'r'}, {1, 'r', 0}, {1, 'r', 1, 1}, {1, 'r', 0x80},
+		referencePayload(maxBundleSize + 1),
+	}
+	for _, b := range bad {
+		if _, _, err := parsePayload(b); !errors.Is(err, errUndecodable) {
+			t.Errorf("parsePayload(%x) = %v; want %v", b, err, errUndecodable)
+		}
+	}
+}
+
+func BenchmarkCodec(b *testing.B) {
+	for _, bench := range []struct {
+		name       string
+		deliveries int
+		size       int
+	}{{"1x1KiB", 1, 1 << 10}, {"100x1KiB", 100, 1 << 10}} {
+		var ds []core.Delivery
+		for range bench.deliveries {
+			ds = append(ds, fanOut(event(core.NewEventID(time.Now()), bench.size), 1)...)
+		}
+		var e encoder
+		b.Run("encode/"+bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(bench.deliveries * bench.size))
+			for b.Loop() {
+				if _, err := e.encode(ds); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		frame, err := e.encode(ds)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run("decode/"+bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(bench.deliveries * bench.size))
+			for b.Loop() {
+				if _, err := decodeFrame(frame); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

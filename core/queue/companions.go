@@ -1,0 +1,86 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// companions are the commands that travel with asynq's enqueue script in one
+// round trip: the blob before it, the bell after it. asynq knows nothing of
+// them; they reach the client that it was given through the context.
+type companions struct {
+	blobKey string // "": no blob
+	blob    []byte
+	blobTTL time.Duration
+	bell    string // channel to ring if the task can run at once
+
+	blobErr   error // why the blob was not written
+	scriptErr error // of the script; asynq turns it into text
+}
+
+type companionsKey struct{}
+
+func withCompanions(ctx context.Context, c *companions) context.Context {
+	return context.WithValue(ctx, companionsKey{}, c)
+}
+
+// companionClient is the Redis client of the producer's asynq.Client.
+type companionClient struct {
+	redis.UniversalClient
+	cluster bool
+}
+
+// EvalSha runs a script by its digest. After NOSCRIPT asynq calls Eval, and the
+// companions travel again, which changes nothing.
+func (c *companionClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	return c.run(ctx, keys, func(r redis.Scripter) *redis.Cmd { return r.EvalSha(ctx, sha, keys, args...) })
+}
+
+// Eval runs a script by its text.
+func (c *companionClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return c.run(ctx, keys, func(r redis.Scripter) *redis.Cmd { return r.Eval(ctx, script, keys, args...) })
+}
+
+func (c *companionClient) run(ctx context.Context, keys []string, script func(redis.Scripter) *redis.Cmd) *redis.Cmd {
+	with, ok := ctx.Value(companionsKey{}).(*companions)
+	if !ok {
+		return script(c.UniversalClient)
+	}
+	// asynq itself decides between "now" and "later"; its key tells which.
+	rings := with.bell != "" && len(keys) > 1 && strings.HasSuffix(keys[1], pendingSuffix)
+	if with.blobKey == "" && (!rings || c.cluster) {
+		cmd := script(c.UniversalClient)
+		with.scriptErr = cmd.Err()
+		c.ringLate(ctx, with, rings)
+		return cmd
+	}
+	pipe := c.Pipeline()
+	var blob *redis.StatusCmd
+	if with.blobKey != "" {
+		blob = pipe.SetArgs(ctx, with.blobKey, with.blob, redis.SetArgs{Mode: "NX", TTL: with.blobTTL})
+	}
+	cmd := script(pipe)
+	if rings && !c.cluster {
+		pipe.Publish(ctx, with.bell, "")
+	}
+	_, _ = pipe.Exec(ctx) // each command holds its own error
+	with.scriptErr, with.blobErr = cmd.Err(), nil
+	if blob != nil && !errors.Is(blob.Err(), redis.Nil) { // nil: it is there already
+		with.blobErr = blob.Err()
+	}
+	c.ringLate(ctx, with, rings)
+	return cmd
+}
+
+// ringLate rings in a Cluster, where the channel may belong to another node: a
+// bell in the same pipeline could overtake the task. A bell that is lost costs
+// the consumers a second at most.
+func (c *companionClient) ringLate(ctx context.Context, with *companions, rings bool) {
+	if rings && c.cluster && with.scriptErr == nil {
+		_ = c.Publish(ctx, with.bell, "").Err()
+	}
+}

@@ -1,0 +1,142 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// Waits between two tries of a round trip; each is drawn from its second half.
+const (
+	firstPause = 10 * time.Millisecond
+	maxPause   = 320 * time.Millisecond
+)
+
+// send stores ds as one task, to be run at once or not before at. Its error is a
+// *core.Error and means that the bundle is not confirmed.
+func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time) error {
+	scratch := p.scratch.Get().(*encoder)
+	defer func() {
+		if scratch.retainable() {
+			p.scratch.Put(scratch)
+		}
+	}()
+	frame, err := scratch.encode(ds)
+	if err != nil {
+		return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for the queue", Err: err}
+	}
+	with := companions{bell: bellChannel(queue)}
+	var payload []byte
+	if len(ds) == 1 && len(frame) <= maxInline {
+		payload = inlinePayload(frame)
+	} else {
+		payload = referencePayload(len(ds))
+		with.blobKey, with.blob, with.blobTTL = blobKey(queue, id), frame, blobTTL
+		if !at.IsZero() {
+			with.blobTTL += at.Sub(p.o.Now()).Truncate(time.Second)
+		}
+	}
+	task := asynq.NewTask(taskType, payload, p.taskOptions(queue, id, at)...)
+	if err := p.enqueue(ctx, task, &with); err != nil {
+		p.metrics.unconfirmed.Inc()
+		return core.Unavailable("the queue did not confirm", fmt.Errorf("enqueue bundle %s: %w", id, err))
+	}
+	p.metrics.bundles.Inc()
+	p.metrics.deliveries.Observe(float64(len(ds)))
+	return nil
+}
+
+// enqueue makes the round trip until it is confirmed, refused, or ctx ends.
+func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, with *companions) error {
+	withCtx := withCompanions(ctx, with)
+	for try := 0; ; try++ {
+		with.blobErr, with.scriptErr = nil, nil
+		_, err := p.client.EnqueueContext(withCtx, task)
+		if err == nil || errors.Is(err, asynq.ErrTaskIDConflict) {
+			// A conflict is our own id: an earlier try, whose reply was lost,
+			// has stored it. Either way the task is only good with its blob.
+			err = with.blobErr
+		}
+		switch {
+		case err == nil:
+			return nil
+		case refused(with.scriptErr) || refused(with.blobErr):
+			return err
+		case !pause(ctx, try):
+			return fmt.Errorf("no time for more than %d tries: %w", try+1, err)
+		}
+		p.metrics.resends.Inc()
+	}
+}
+
+// refused reports whether err is an answer of Redis that the next tries would
+// get too, such as a full memory. The states of a restart or a failover pass.
+func refused(err error) bool {
+	var reply redis.Error
+	if err == nil || !errors.As(err, &reply) || errors.Is(err, redis.Nil) {
+		return false
+	}
+	for _, passing := range []string{"NOSCRIPT", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS", "ERR max number of clients"} {
+		if redis.HasErrorPrefix(err, passing) {
+			return false
+		}
+	}
+	return true
+}
+
+// pause waits before the next try. It returns false when ctx has ended, or would
+// before the wait is over.
+func pause(ctx context.Context, try int) bool {
+	d := maxPause
+	if try < 5 {
+		d = firstPause << try
+	}
+	d = d/2 + rand.N(d/2)
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// withPatience gives ctx a deadline if it has none: a try is repeated until then.
+func withPatience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, defaultPatience)
+}
+
+// each calls f with 0 to n-1, at most limit calls at a time, and waits for all.
+// A single call runs on the caller's own goroutine.
+func each(n, limit int, f func(i int)) {
+	if n == 1 {
+		f(0)
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, limit) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,41 @@
+package queue
+
+import "github.com/sealpost/sealpost/core"
+
+// Limits of a bundle. A single event beyond maxBundleBytes travels alone, and
+// one with more deliveries in as many bundles as it needs.
+const (
+	maxBundleDeliveries = 256
+	maxBundleBytes      = 512 << 10 // of events and deliveries before compression
+
+	deliveryBytes = 128 // what a delivery adds to its bundle, roughly
+	eventBytes    = 64  // what an event adds besides its own bytes, roughly
+)
+
+// part is a run of deliveries, ds[from:to], that travels in one bundle.
+type part struct{ from, to int }
+
+// split divides ds into bundles, in order. Deliveries of one event, which stand
+// together in ds, are kept together where they fit.
+func split(ds []core.Delivery) []part {
+	var parts []part
+	open, size := part{}, 0
+	for from := 0; from < len(ds); {
+		to := from + 1
+		for to < len(ds) && to-from < maxBundleDeliveries && ds[to].Event == ds[from].Event {
+			to++
+		}
+		group := eventBytes + len(ds[from].Event.Body) + (to-from)*deliveryBytes
+		fits := to-open.from <= maxBundleDeliveries && size+group <= maxBundleBytes
+		if !fits && open.to > open.from {
+			parts = append(parts, open)
+			open, size = part{from: from}, 0
+		}
+		open.to, size = to, size+group
+		from = to
+	}
+	if open.to > open.from {
+		parts = append(parts, open)
+	}
+	return parts
+}
