@@ -198,12 +198,21 @@ func FuzzDecode(f *testing.F) {
 func TestPayload(t *testing.T) {
 	t.Parallel()
 	frame := []byte{1, 2, 3}
-	if got, n, err := parsePayload(inlinePayload(frame)); err != nil || n != 0 || !bytes.Equal(got, frame) {
-		t.Errorf("inline: %v, %d, %v", got, n, err)
+	for _, first := range []bool{true, false} {
+		b := inlinePayload(frame, first)
+		if got, err := parsePayload(b); err != nil || got.deliveries != 0 || got.first != first || !bytes.Equal(got.frame, frame) {
+			t.Errorf("inline, first %t: %+v, %v", first, got, err)
+		}
+		notFirst(b)
+		if got, err := parsePayload(b); err != nil || got.first || !bytes.Equal(got.frame, frame) {
+			t.Errorf("inline, stored again: %+v, %v", got, err)
+		}
 	}
 	for _, size := range []int{1, 256, maxBundleSize} {
-		if got, n, err := parsePayload(referencePayload(size)); err != nil || n != size || got != nil {
-			t.Errorf("reference to %d: %v, %d, %v", size, got, n, err)
+		b := referencePayload(size)
+		notFirst(b)
+		if got, err := parsePayload(b); err != nil || got.deliveries != size || got.frame != nil || got.first {
+			t.Errorf("reference to %d: %+v, %v", size, got, err)
 		}
 	}
 	bad := [][]byte{
@@ -211,7 +220,7 @@ func TestPayload(t *testing.T) {
 		referencePayload(maxBundleSize + 1),
 	}
 	for _, b := range bad {
-		if _, _, err := parsePayload(b); !errors.Is(err, errUndecodable) {
+		if _, err := parsePayload(b); !errors.Is(err, errUndecodable) {
 			t.Errorf("parsePayload(%x) = %v; want %v", b, err, errUndecodable)
 		}
 	}

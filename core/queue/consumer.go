@@ -140,6 +140,7 @@ func (c *Consumer) lanes(handling context.Context) ([]lane, map[string]*doorbell
 		client := &doorbellClient{
 			UniversalClient: &mendedClient{UniversalClient: c.o.Client},
 			bell:            l.bell,
+			delays:          queue == retryQueue,
 			stopping:        c.stopping,
 		}
 		l.server = asynq.NewServerFromRedisClient(client, c.serverConfig(queue, handling))
@@ -149,8 +150,9 @@ func (c *Consumer) lanes(handling context.Context) ([]lane, map[string]*doorbell
 	return lanes, bells
 }
 
-// serverConfig leaves no decision to asynq: a failed run is no failure that
-// asynq counts, so no task ever exhausts its retries and is archived.
+// serverConfig leaves no decision to asynq. It counts the runs that failed or
+// were cut off, which tells a first run from a second one; but it may count to
+// two thousand million before it archives a task, at a second each.
 func (c *Consumer) serverConfig(queue string, handling context.Context) asynq.Config {
 	forward := deliverForwardInterval
 	if queue == retryQueue {
@@ -161,7 +163,7 @@ func (c *Consumer) serverConfig(queue string, handling context.Context) asynq.Co
 		BaseContext:              func() context.Context { return handling },
 		TaskCheckInterval:        pollInterval,
 		RetryDelayFunc:           c.putBackDelay,
-		IsFailure:                func(error) bool { return false },
+		IsFailure:                func(error) bool { return true },
 		Queues:                   map[string]int{queue: 1},
 		ErrorHandler:             asynq.ErrorHandlerFunc(c.putBack),
 		Logger:                   asynqLogger{c.o.Logger},

@@ -13,9 +13,36 @@ import (
 // scriptedClient answers scripts with a function.
 type scriptedClient struct {
 	redis.UniversalClient
-	answer func(call int) (any, error) // calls count from 1
-	calls  int
+	answer    func(call int) (any, error) // calls count from 1
+	calls     int
+	asked     int   // calls of LLen
+	length    int64 // its answer
+	lengthErr error
+	left      int64 // length of the list behind a poll
 }
+
+func (c *scriptedClient) LLen(context.Context, string) *redis.IntCmd {
+	c.asked++
+	return redis.NewIntResult(c.length, c.lengthErr)
+}
+
+// Pipeline returns a pipeline whose commands have run as soon as they are given.
+func (c *scriptedClient) Pipeline() redis.Pipeliner { return &scriptedPipeline{client: c} }
+
+type scriptedPipeline struct {
+	redis.Pipeliner
+	client *scriptedClient
+}
+
+func (p *scriptedPipeline) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	return p.client.EvalSha(ctx, sha, keys, args...)
+}
+
+func (p *scriptedPipeline) LLen(context.Context, string) *redis.IntCmd {
+	return redis.NewIntResult(p.client.left, nil)
+}
+
+func (p *scriptedPipeline) Exec(context.Context) ([]redis.Cmder, error) { return nil, nil }
 
 func (c *scriptedClient) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
 	c.calls++
@@ -121,10 +148,99 @@ func TestDoorbellRingsForForwardedTasks(t *testing.T) {
 	t.Parallel()
 	for _, moved := range []int64{0, 3} {
 		inner := &scriptedClient{answer: func(int) (any, error) { return moved, nil }}
-		c := &doorbellClient{UniversalClient: inner, bell: newDoorbell()}
+		c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), delays: true}
 		c.EvalSha(t.Context(), "sha", forwardKeys)
 		if got := len(c.bell.rung) == 1; got != (moved > 0) {
 			t.Errorf("%d tasks moved: rings %t", moved, got)
 		}
+	}
+}
+
+// An idle queue is asked for its length instead of polled, until a bell rings,
+// it has a length, or asking fails.
+func TestIdleQueueIsAskedForItsLength(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		length int64
+		err    error
+		rings  bool
+		polls  int // in addition to the one that finds the queue empty
+	}{
+		{name: "empty", polls: 0},
+		{name: "a bell rang", rings: true, polls: 1},
+		{name: "a lost bell", length: 1, polls: 1},
+		{name: "an error", err: errors.New("connection refused"), polls: 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				inner := &scriptedClient{answer: func(int) (any, error) { return nil, redis.Nil }, length: tt.length, lengthErr: tt.err}
+				c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), stopping: make(chan struct{})}
+				c.EvalSha(t.Context(), "sha", dequeueKeys)
+				if tt.rings {
+					c.bell.ring()
+				}
+				c.EvalSha(t.Context(), "sha", dequeueKeys)
+				if got := inner.calls - 1; got != tt.polls {
+					t.Errorf("%d further polls; want %d", got, tt.polls)
+				}
+			})
+		})
+	}
+}
+
+// A poll that takes the last task saves the one after it.
+func TestLastTaskNeedsNoFurtherPoll(t *testing.T) {
+	t.Parallel()
+	for _, left := range []int64{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			inner := &scriptedClient{answer: func(int) (any, error) { return "message", nil }, left: left}
+			c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), stopping: make(chan struct{})}
+			c.EvalSha(t.Context(), "sha", dequeueKeys)
+			start := time.Now()
+			err := c.EvalSha(t.Context(), "sha", dequeueKeys).Err()
+			if held := time.Since(start) == maxHold; held != (left == 0) || errors.Is(err, redis.Nil) != (left == 0) {
+				t.Errorf("%d left behind the first task: held %t, %v", left, held, err)
+			}
+			if want := int(1 + left); inner.calls != want || inner.asked != 0 {
+				t.Errorf("%d left: %d polls, asked for the length %d times; want %d and never", left, inner.calls, inner.asked, want)
+			}
+			if left == 0 { // a bell may have been lost meanwhile
+				inner.length = 1
+				if err := c.EvalSha(t.Context(), "sha", dequeueKeys).Err(); err != nil || inner.asked != 1 {
+					t.Errorf("after the hold: %v, asked %d times; want the task", err, inner.asked)
+				}
+			}
+		})
+	}
+}
+
+// Tasks are scheduled on the retry queue alone, and handlers rarely fail.
+func TestForwardingIsSpared(t *testing.T) {
+	t.Parallel()
+	scheduled := []string{"asynq:{q}:scheduled", "asynq:{q}:pending"}
+	putBack := []string{"asynq:{q}:retry", "asynq:{q}:pending"}
+	for _, delays := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			calls := make(map[string]int)
+			inner := &scriptedClient{answer: func(int) (any, error) { return int64(0), nil }}
+			c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), delays: delays}
+			for range 20 { // ten seconds of asynq's forwarder on the retry queue
+				for _, keys := range [][]string{scheduled, putBack} {
+					before := inner.calls
+					if n, err := c.EvalSha(t.Context(), "sha", keys).Int(); n != 0 || err != nil {
+						t.Errorf("forward: %d, %v", n, err)
+					}
+					calls[keys[0]] += inner.calls - before
+				}
+				time.Sleep(500 * time.Millisecond)
+			}
+			want := map[bool]int{false: 0, true: 20}[delays]
+			if calls[scheduled[0]] != want || calls[putBack[0]] != 2 {
+				t.Errorf("delays %t: %v calls; want %d for what is scheduled, 2 for what was put back", delays, calls, want)
+			}
+		})
 	}
 }

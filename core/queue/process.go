@@ -70,17 +70,20 @@ func (c *Consumer) handler(queue string) asynq.Handler {
 // load returns the bundle of a task, nil when nothing is left to do.
 func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*core.Bundle, error) {
 	id, _ := asynq.GetTaskID(ctx)
-	frame, size, err := parsePayload(task.Payload())
+	p, err := parsePayload(task.Payload())
 	if err != nil {
 		return nil, err
 	}
+	frame, size := p.frame, p.deliveries
 	b := &core.Bundle{ID: id, Queue: queue, Mark: core.Mark{DoneKey: doneKey(queue, id), TTL: inlineMarkTTL}}
 	if frame == nil {
 		b.Mark.BlobKey, b.Mark.TTL = blobKey(queue, id), markTTL
 	}
-	blob, done, err := c.read(ctx, &b.Mark)
-	if err != nil {
-		return nil, fmt.Errorf("%w %s: %w", errRead, id, err)
+	var blob, done []byte
+	if runs, _ := asynq.GetRetryCount(ctx); !p.first || runs > 0 {
+		if blob, done, err = c.read(ctx, &b.Mark); err != nil {
+			return nil, fmt.Errorf("%w %s: %w", errRead, id, err)
+		}
 	}
 	if b.Mark.BlobKey != "" {
 		if blob == nil {

@@ -110,7 +110,7 @@ func (p *Producer) Retry(ctx context.Context, ds []core.Delivery) []error {
 	ctx, cancel := withPatience(ctx)
 	defer cancel()
 	each(len(ds), parallelRetries, func(i int) {
-		errs[i] = p.send(ctx, retryQueue, retryID(&ds[i]), ds[i:i+1], p.future(ds[i].Due))
+		errs[i] = p.send(ctx, retryQueue, retryID(&ds[i]), ds[i:i+1], p.future(ds[i].Due), false)
 	})
 	for _, err := range errs {
 		if err != nil {
@@ -183,11 +183,11 @@ func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.T
 	if at.IsZero() {
 		queue = deliverQueue(int(p.shard.Add(1) % uint32(p.o.Shards)))
 	}
-	return p.send(ctx, queue, id.String(), ds, at)
+	return p.send(ctx, queue, id.String(), ds, at, true)
 }
 
 // taskOptions returns the options of a task. asynq's retry counter never ends
-// one: it is not counted up (Consumer), and could not reach its bound.
+// one: it cannot reach its bound.
 func (p *Producer) taskOptions(queue, id string, at time.Time) []asynq.Option {
 	options := []asynq.Option{
 		asynq.Queue(queue), asynq.TaskID(id), asynq.MaxRetry(math.MaxInt32), asynq.Timeout(p.o.TaskTimeout),

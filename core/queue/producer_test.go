@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +128,15 @@ func TestEnqueueLostReply(t *testing.T) {
 // be sent twice.
 func TestEnqueueLostReplyAfterTheRun(t *testing.T) {
 	t.Parallel()
+	for _, deliveries := range []int{1, 20} {
+		t.Run(strconv.Itoa(deliveries), func(t *testing.T) {
+			t.Parallel()
+			testLostReplyAfterTheRun(t, deliveries)
+		})
+	}
+}
+
+func testLostReplyAfterTheRun(t *testing.T, deliveries int) {
 	f := setup(t)
 	runs := make(chan *core.Bundle, 10)
 	f.consume(func(_ context.Context, b *core.Bundle) error {
@@ -145,7 +155,7 @@ func TestEnqueueLostReplyAfterTheRun(t *testing.T) {
 		}
 		return err
 	}})
-	if errs := f.producerOn(other).Enqueue(t.Context(), fanOut(event("evt_1", 0), 20)); errs != nil {
+	if errs := f.producerOn(other).Enqueue(t.Context(), fanOut(event("evt_1", 0), deliveries)); errs != nil {
 		t.Fatal(errs)
 	}
 	until(t, "second task done", func() bool { return f.counter("sealpost_bundles_already_settled_total") == 1 })

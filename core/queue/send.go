@@ -21,9 +21,10 @@ const (
 	maxPause   = 320 * time.Millisecond
 )
 
-// send stores ds as one task, to be run at once or not before at. Its error is a
-// *core.Error and means that the bundle is not confirmed.
-func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time) error {
+// send stores ds as one task, to be run at once or not before at. fresh says that
+// the id was drawn for this call. Its error is a *core.Error and means that the
+// bundle is not confirmed.
+func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time, fresh bool) error {
 	scratch := p.scratch.Get().(*encoder)
 	defer func() {
 		if scratch.retainable() {
@@ -37,7 +38,7 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 	with := companions{bell: bellChannel(queue)}
 	var payload []byte
 	if len(ds) == 1 && len(frame) <= maxInline {
-		payload = inlinePayload(frame)
+		payload = inlinePayload(frame, fresh)
 	} else {
 		payload = referencePayload(len(ds))
 		with.blobKey, with.blob, with.blobTTL = blobKey(queue, id), frame, blobTTL
@@ -75,6 +76,7 @@ func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, with *companio
 			return fmt.Errorf("no time for more than %d tries: %w", try+1, err)
 		}
 		p.metrics.resends.Inc()
+		notFirst(task.Payload()) // the task shares its bytes with what asynq sends
 	}
 }
 

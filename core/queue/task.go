@@ -11,41 +11,61 @@ const taskType = "bundle"
 const maxInline = 4 << 10
 
 // The payload of a task is a version, a kind and what the kind says: the number
-// of deliveries in the blob (uvarint), or the frame itself.
+// of deliveries in the blob (uvarint), or the frame itself. The first run of a
+// kindFirst need not look for the marks of an earlier one: nobody had used the
+// task's id before.
 const (
 	payloadVersion = 1
 	kindReference  = 'r'
 	kindInline     = 'i'
+	kindFirst      = 'f' // as kindInline
 )
 
 // maxBundleSize bounds the deliveries of a bundle that is read: far above what a
 // producer writes.
 const maxBundleSize = 1 << 16
 
-func inlinePayload(frame []byte) []byte {
-	return append(append(make([]byte, 0, 2+len(frame)), payloadVersion, kindInline), frame...)
+// payload is what a task carries.
+type payload struct {
+	frame      []byte // nil: in a blob
+	deliveries int    // in the blob
+	first      bool   // kindFirst
+}
+
+func inlinePayload(frame []byte, first bool) []byte {
+	kind := byte(kindInline)
+	if first {
+		kind = kindFirst
+	}
+	return append(append(make([]byte, 0, 2+len(frame)), payloadVersion, kind), frame...)
+}
+
+// notFirst changes a payload that may be stored for the second time.
+func notFirst(payload []byte) {
+	if payload[1] == kindFirst {
+		payload[1] = kindInline
+	}
 }
 
 func referencePayload(deliveries int) []byte {
 	return binary.AppendUvarint([]byte{payloadVersion, kindReference}, uint64(deliveries))
 }
 
-// parsePayload returns the frame in a payload or, for one that refers to a blob,
-// a nil frame and the number of deliveries. Every error is an errUndecodable.
-func parsePayload(b []byte) (frame []byte, deliveries int, err error) {
+// parsePayload reads a payload. Every error is an errUndecodable.
+func parsePayload(b []byte) (payload, error) {
 	if len(b) < 2 || b[0] != payloadVersion {
-		return nil, 0, undecodable("payload of %d bytes", len(b))
+		return payload{}, undecodable("payload of %d bytes", len(b))
 	}
 	switch rest := b[2:]; b[1] {
-	case kindInline:
-		return rest, 0, nil
+	case kindInline, kindFirst:
+		return payload{frame: rest, first: b[1] == kindFirst}, nil
 	case kindReference:
 		n, size := binary.Uvarint(rest)
 		if size <= 0 || size != len(rest) || n == 0 || n > maxBundleSize {
-			return nil, 0, undecodable("payload of %d bytes", len(b))
+			return payload{}, undecodable("payload of %d bytes", len(b))
 		}
-		return nil, int(n), nil
+		return payload{deliveries: int(n)}, nil
 	default:
-		return nil, 0, undecodable("payload kind %q", b[1])
+		return payload{}, undecodable("payload kind %q", b[1])
 	}
 }
