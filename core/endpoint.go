@@ -20,8 +20,8 @@ const (
 const RecordLifetime = 200 * time.Millisecond
 
 // ChangeDelay is how long the API waits between a change of an endpoint that
-// must hold at once (deletion, disabling, another URL, a secret retired without
-// overlap) and its answer. It exceeds RecordLifetime, so that the answer is a
+// must hold at once (deletion, disabling and enabling, another URL, another
+// secret) and its answer. It exceeds RecordLifetime, so that the answer is a
 // promise: no request begins under the old record any more.
 const ChangeDelay = 250 * time.Millisecond
 
@@ -64,8 +64,9 @@ func (e *Endpoint) ValidSecrets(now time.Time) []Secret {
 
 // Rotate makes fresh the current secret. The one that was current stays valid
 // for overlap from now; an overlap of 0 retires all older secrets at once.
-// Expired secrets are forgotten. With MaxValidSecrets valid after the rotation
-// exceeded it returns a CodeConflict error and changes nothing.
+// Expired secrets are forgotten. If more than MaxRetiredSecrets would then be
+// valid beside the current one, it returns a CodeConflict error and changes
+// nothing.
 func (e *Endpoint) Rotate(fresh Secret, overlap time.Duration, now time.Time) error {
 	secrets := []Secret{fresh}
 	if overlap > 0 {
@@ -76,8 +77,8 @@ func (e *Endpoint) Rotate(fresh Secret, overlap time.Duration, now time.Time) er
 			secrets = append(secrets, s)
 		}
 	}
-	if len(secrets) > MaxValidSecrets {
-		return &Error{Code: CodeConflict, Detail: fmt.Sprintf("%d secrets are still valid; wait for one to expire, or rotate with overlap 0s", MaxValidSecrets)}
+	if len(secrets) > 1+MaxRetiredSecrets {
+		return &Error{Code: CodeConflict, Detail: fmt.Sprintf("%d retired secrets are still valid; wait for one to expire, or rotate with overlap 0s", MaxRetiredSecrets)}
 	}
 	e.Secrets = secrets
 	return nil

@@ -33,19 +33,19 @@ func TestRotate(t *testing.T) {
 		t.Errorf("%d secrets are valid after three hours, want the current one and the oldest", got)
 	}
 
-	// Five valid at once and no more.
-	for v := uint32(4); v <= 5; v++ {
+	// Five retired ones valid at once and no more: the sixth rotation is refused.
+	for v := uint32(4); v <= 6; v++ {
 		if err := e.Rotate(Secret{Version: v}, time.Hour, later); err != nil {
 			t.Fatal(err)
 		}
 	}
 	before := len(e.Secrets)
-	err := e.Rotate(Secret{Version: 6}, time.Hour, later)
-	if CodeOf(err) != CodeConflict || len(e.Secrets) != before || e.Secrets[0].Version != 5 {
-		t.Errorf("a sixth valid secret: %v, secrets %+v; want a conflict and no change", err, e.Secrets)
+	err := e.Rotate(Secret{Version: 7}, time.Hour, later)
+	if CodeOf(err) != CodeConflict || len(e.Secrets) != before || e.Secrets[0].Version != 6 {
+		t.Errorf("a sixth retired secret: %v, secrets %+v; want a conflict and no change", err, e.Secrets)
 	}
 	// No overlap retires all, and is possible even then.
-	if err := e.Rotate(Secret{Version: 6}, 0, later); err != nil || len(e.Secrets) != 1 {
+	if err := e.Rotate(Secret{Version: 7}, 0, later); err != nil || len(e.Secrets) != 1 {
 		t.Errorf("rotation without overlap: %v, %+v; want the new secret alone", err, e.Secrets)
 	}
 }

@@ -2,9 +2,10 @@ package core
 
 import "time"
 
-// MaxValidSecrets bounds the secrets of one endpoint that are valid at the same
-// time, the current one included. It bounds the signatures of a delivery.
-const MaxValidSecrets = 5
+// MaxRetiredSecrets bounds the secrets of one endpoint that are retired and still
+// valid at the same time. With the current one it bounds the signatures of a
+// delivery.
+const MaxRetiredSecrets = 5
 
 // SecretPrefixLength is how much of a signing secret is shown after its
 // creation, in bytes: `whsec_` and six characters.

@@ -15,9 +15,8 @@ const (
 	// costs nothing.
 	firstRead = 16 << 10
 
-	// maxDrain is how much of a body that is too large is read and dropped, in
-	// bytes, so that an honest caller gets to read the answer: closing a
-	// connection with unread data resets it.
+	// maxDrain is how much of a refused request's body is read and dropped, in
+	// bytes.
 	maxDrain = 16 << 20
 )
 
@@ -57,7 +56,7 @@ func (s *Server) readBody(x *exchange, limit int) ([]byte, error) {
 		return nil, nil
 	}
 	if length > limit {
-		return nil, x.tooLarge(stream, limit)
+		return nil, x.tooLarge(limit)
 	}
 	body := x.body[:0]
 	for {
@@ -74,7 +73,7 @@ func (s *Server) readBody(x *exchange, limit int) ([]byte, error) {
 		x.body = body
 		switch {
 		case len(body) > limit:
-			return nil, x.tooLarge(stream, limit)
+			return nil, x.tooLarge(limit)
 		case err == nil:
 		case !errors.Is(err, io.EOF), len(body) < length:
 			x.ctx.SetConnectionClose()
@@ -98,14 +97,27 @@ func grow(body []byte, length int) []byte {
 }
 
 // tooLarge drains what can be drained and returns the error.
-func (x *exchange) tooLarge(stream io.Reader, limit int) error {
+func (x *exchange) tooLarge(limit int) error {
+	x.drain()
+	return &core.Error{Code: core.CodeTooLarge, Detail: fmt.Sprintf("the body is above the limit of %s", bytesText(limit))}
+}
+
+// drain reads and drops what is left of the body of a request that is refused,
+// so that an honest caller gets to read the answer: closing a connection with
+// unread data resets it. It holds no memory to speak of and ends with the time
+// that the whole request has. What is longer than maxDrain, or broken, costs
+// the connection.
+func (x *exchange) drain() {
+	stream := x.ctx.RequestBodyStream()
 	length := x.ctx.Request.Header.ContentLength()
+	if stream == nil || length == 0 || x.ctx.Response.ConnectionClose() {
+		return
+	}
 	if length > maxDrain {
 		x.ctx.SetConnectionClose()
 	} else if _, err := io.CopyN(io.Discard, stream, maxDrain); !errors.Is(err, io.EOF) {
 		x.ctx.SetConnectionClose() // there is still more, or the rest is broken
 	}
-	return &core.Error{Code: core.CodeTooLarge, Detail: fmt.Sprintf("the body is above the limit of %s", bytesText(limit))}
 }
 
 // bytesText writes a number of bytes the way the configuration does.

@@ -124,7 +124,8 @@ func TestRefusedBodiesLeaveTheConnectionInOrder(t *testing.T) {
 		{"wrong key, small body", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\n", strings.Repeat(smuggled, 3), 401, core.CodeUnauthorized, true},
 		{"unknown path, small body", "POST /x HTTP/1.1\r\nHost: x\r\n", smuggled, 404, core.CodeNotFound, true},
 		{"GET with a body", "GET /api/v1/event-types HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + f.key + "\r\n", smuggled, 200, "", true},
-		{"wrong key, large body", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\n", strings.Repeat(smuggled, 10_000), 401, core.CodeUnauthorized, false},
+		{"wrong key, large body", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\n", strings.Repeat(smuggled, 10_000), 401, core.CodeUnauthorized, true},
+		{"wrong key, far too large", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n" + strings.Repeat(" ", 8<<10), "", 401, core.CodeUnauthorized, false},
 		{"compressed", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nAuthorization: Bearer " + f.key + "\r\n", smuggled, 400, core.CodeBadRequest, false},
 		{"far too large", "POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + f.key + "\r\nContent-Length: 99999999999\r\n\r\n" + strings.Repeat(" ", 8<<10), "", 413, core.CodeTooLarge, false},
 	}

@@ -67,6 +67,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer s.end(x)
 	defer s.recover(x)
 	if err := s.serve(x); err != nil {
+		x.drain()
 		s.fail(x, err)
 	}
 }

@@ -45,9 +45,9 @@ func (s *Server) rotateSecret(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if overlap == 0 {
-		time.Sleep(core.ChangeDelay) // the answer promises that the old secrets no longer sign
-	}
+	// The answer promises that the new secret signs every request from now on,
+	// and without overlap that the old ones no longer do.
+	time.Sleep(core.ChangeDelay)
 	x.noStore()
 	return x.replyJSON(fasthttp.StatusOK, rotatedJSON{
 		ID: e.ID, URL: e.URL, SigningSecretPrefix: currentPrefix(e), SigningSecret: secret,

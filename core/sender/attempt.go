@@ -18,6 +18,10 @@ import (
 // endpoint changed while the connection was being made.
 const maxRestarts = 3
 
+// clockSlack is how far the clocks of a gateway and a sender may differ where the
+// two are compared.
+const clockSlack = time.Second
+
 // errPanic says that an attempt panicked. It concerns its delivery alone.
 var errPanic = errors.New("panic in an attempt")
 
@@ -66,11 +70,7 @@ func (s *Sender) ready(r *run, d *core.Delivery) (*record, *verdict) {
 	if now := s.now(); s.expired(d, now) {
 		return nil, ended(d, core.ReasonExpired, now)
 	}
-	var rec *record
-	err := s.patiently(r.ctx, func() (err error) {
-		rec, err = s.records.get(r.ctx, d.Ref())
-		return err
-	})
+	rec, err := s.record(r.ctx, d)
 	switch now := s.now(); {
 	case err != nil:
 		return nil, open(fmt.Errorf("read endpoint record: %w", err))
@@ -84,6 +84,21 @@ func (s *Sender) ready(r *run, d *core.Delivery) (*record, *verdict) {
 		return nil, s.judge(d, rec, &res, now, now)
 	}
 	return rec, nil
+}
+
+// record returns a fresh record of d's endpoint, asking with patience. One that
+// says "disabled" must be younger than the event: the endpoint may have been
+// enabled between the two, which is why the event was accepted for it.
+func (s *Sender) record(ctx context.Context, d *core.Delivery) (rec *record, err error) {
+	err = s.patiently(ctx, func() (err error) {
+		rec, err = s.records.get(ctx, d.Ref())
+		if err == nil && rec.endpoint != nil && !rec.endpoint.Enabled && rec.readAt.Before(d.Event.AcceptedAt.Add(clockSlack)) {
+			s.records.forget(d.Ref())
+			rec, err = s.records.get(ctx, d.Ref())
+		}
+		return err
+	})
+	return rec, err
 }
 
 // try makes one attempt of d under rec. It returns nil if nothing was written

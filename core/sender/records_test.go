@@ -245,3 +245,37 @@ func TestReminder(t *testing.T) {
 		}
 	}
 }
+
+// An event that was accepted for an endpoint after it was enabled must not die
+// of a record read before.
+func TestDisabledRecordMustBeYoungerThanEvent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		ref := f.endpoint(1)
+		enable := func(enabled bool) {
+			e := f.store.endpoints[ref]
+			e.Enabled = enabled
+			f.store.endpoints[ref] = e
+		}
+		enable(false)
+		old := f.bundle(ref)
+		time.Sleep(time.Minute)
+		if err := f.Handle(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.store.dead) != 1 || f.store.reads != 1 {
+			t.Fatalf("%d dead letters after %d reads; want one each for a disabled endpoint", len(f.store.dead), f.store.reads)
+		}
+		enable(true)
+		time.Sleep(10 * time.Millisecond) // the record that says "disabled" is still fresh
+		fresh := f.bundle(ref)
+		fresh.Deliveries[0].ID = "whd_fresh"
+		if err := f.Handle(t.Context(), fresh); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.store.dead) != 1 || len(f.poster.all()) != 1 {
+			t.Errorf("%d dead letters, %d requests; want the event delivered", len(f.store.dead), len(f.poster.all()))
+		}
+	})
+}
