@@ -1,0 +1,63 @@
+package app
+
+import (
+	"context"
+	"errors"
+)
+
+// serveGateway is `gateway serve`.
+type serveGateway struct {
+	redisSettings
+	Listen      string `env:"SEALPOST_LISTEN" default:":8080" help:"Address of the public API."`
+	AdminListen string `env:"SEALPOST_ADMIN_LISTEN" default:"${admin_listen}" help:"Address of /metrics, /healthz, /readyz and /debug/pprof/; keep it private."`
+	keySettings
+	apiSettings
+	targetSettings
+	logSettings
+}
+
+func (c *serveGateway) run(ctx context.Context, env environment) error {
+	if err := c.apiSettings.validate(); err != nil {
+		return err
+	}
+	ring, err := c.keyring()
+	if err != nil {
+		return err
+	}
+	b, err := newBase("gateway", &c.redisSettings, c.AdminListen, ring, 0, c.logger(env.stderr))
+	if err != nil {
+		return err
+	}
+	if _, err := b.startGateway(c.Listen, &c.apiSettings, &c.targetSettings); err != nil {
+		return errors.Join(err, b.close())
+	}
+	return b.wait(ctx)
+}
+
+// serveSender is `sender serve`.
+type serveSender struct {
+	redisSettings
+	AdminListen string `env:"SEALPOST_ADMIN_LISTEN" default:"${admin_listen}" help:"Address of /metrics, /healthz, /readyz and /debug/pprof/; keep it private."`
+	keySettings
+	deliverySettings
+	targetSettings
+	logSettings
+}
+
+func (c *serveSender) run(ctx context.Context, env environment) error {
+	if err := c.deliverySettings.validate(); err != nil {
+		return err
+	}
+	ring, err := c.keyring()
+	if err != nil {
+		return err
+	}
+	b, err := newBase("sender", &c.redisSettings, c.AdminListen, ring, c.DeadLetterRetention, c.logger(env.stderr))
+	if err != nil {
+		return err
+	}
+	if err := b.startSender(ctx, &c.redisSettings, &c.deliverySettings, &c.targetSettings); err != nil {
+		return errors.Join(err, b.close())
+	}
+	return b.wait(ctx)
+}

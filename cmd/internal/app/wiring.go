@@ -1,0 +1,174 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/gateway"
+	"github.com/sealpost/sealpost/core/publish"
+	"github.com/sealpost/sealpost/core/queue"
+	"github.com/sealpost/sealpost/core/sender"
+	"github.com/sealpost/sealpost/core/sign"
+	"github.com/sealpost/sealpost/redisstore"
+)
+
+// base is what both halves of Sealpost stand on: one Redis, one registry, one
+// log. `gateway dev` runs both halves on one base.
+type base struct {
+	log      *slog.Logger
+	registry *prometheus.Registry
+	ring     *sign.Keyring
+	redis    redis.UniversalClient // for everything but asynq's servers
+	store    *redisstore.Store
+	producer *queue.Producer
+	admin    *admin
+	members  *group
+	closers  []func() error // run after all members are gone, last first
+}
+
+// newBase opens Redis, without waiting for it: a process that starts before its
+// Redis says so in /readyz. It binds the admin listener and starts what both
+// halves need. On an error nothing stays behind.
+func newBase(role string, at *redisSettings, adminListen string, ring *sign.Keyring, deadLetters time.Duration, log *slog.Logger) (b *base, err error) {
+	redis.SetLogger(redisLog{log})
+	b = &base{log: log, registry: newRegistry(role), ring: ring, members: newGroup(log)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	if b.redis, err = b.open(at, redisstore.ProfileStore); err != nil {
+		return b, err
+	}
+	b.store, err = redisstore.New(redisstore.Options{Client: b.redis, Registerer: b.registry, Logger: log, DeadLetterRetention: deadLetters})
+	if err != nil {
+		return b, err
+	}
+	publishing, err := b.open(at, redisstore.ProfilePublish)
+	if err != nil {
+		return b, err
+	}
+	b.producer, err = queue.NewProducer(queue.ProducerOptions{Options: b.queueOptions(publishing)})
+	if err != nil {
+		return b, err
+	}
+	b.admin, err = newAdmin(adminListen, b.registry, log, readyCheck{name: "redis", check: b.store.Check})
+	if err != nil {
+		return b, err
+	}
+	b.members.start("admin listener", b.admin.run)
+	log.Info("admin listening", "addr", b.admin.listener.Addr().String())
+	log.Info("master keys", "fingerprints", ring.Fingerprints())
+	return b, nil
+}
+
+func (b *base) queueOptions(client redis.UniversalClient) queue.Options {
+	return queue.Options{Client: client, Registerer: b.registry, Logger: b.log}
+}
+
+// open returns a client of Redis that is closed with the base.
+func (b *base) open(at *redisSettings, profile redisstore.Profile) (redis.UniversalClient, error) {
+	client, err := at.open(profile)
+	if err != nil {
+		return nil, err
+	}
+	b.closers = append(b.closers, client.Close)
+	return client, nil
+}
+
+// wait runs until ctx ends or a member fails, then stops everything in the
+// reverse order of its start.
+func (b *base) wait(ctx context.Context) error {
+	return errors.Join(b.members.wait(ctx, b.admin.drain), b.close())
+}
+
+// close stops what runs and releases what is open.
+func (b *base) close() error {
+	errs := []error{b.members.stopAll()}
+	for i := len(b.closers) - 1; i >= 0; i-- {
+		errs = append(errs, b.closers[i]())
+	}
+	b.closers = nil
+	return errors.Join(errs...)
+}
+
+// startGateway starts the accepting half and returns the API's address.
+func (b *base) startGateway(listen string, api *apiSettings, targets *targetSettings) (string, error) {
+	publisher, err := publish.New(publish.Options{
+		Store: b.store, Queue: b.producer, Accepting: b.store.Accepting, Registerer: b.registry, Logger: b.log,
+	})
+	if err != nil {
+		return "", err
+	}
+	policy := egress.URLPolicy{AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets}
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return "", fmt.Errorf("SEALPOST_LISTEN: %w", err)
+	}
+	server, err := gateway.New(gateway.Options{
+		Listener: listener, Store: b.store, Keys: b.store, Publisher: publisher, Keyring: b.ring,
+		CanonicalURL:    func(raw string) (string, error) { return egress.CanonicalURL(raw, policy) },
+		EventTypes:      core.EventTypes(api.EventTypes),
+		MaxPayload:      int(api.MaxPayload),
+		MaxEndpoints:    api.MaxEndpoints,
+		RotationOverlap: api.overlap(),
+		Registerer:      b.registry, Logger: b.log,
+	})
+	if err != nil {
+		return "", errors.Join(err, listener.Close())
+	}
+	b.members.start("redis watch", b.store.Watch)
+	b.members.start("publisher", publisher.Run)
+	b.members.start("api", server.Run)
+	b.log.Info("api listening", "addr", server.Addr().String())
+	return server.Addr().String(), nil
+}
+
+// startSender starts the delivering half.
+func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *deliverySettings, targets *targetSettings) error {
+	own, err := ownAddresses(ctx, at.RedisURL, b.admin.listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	client, err := egress.New(egress.Options{
+		AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DenyAddrs: own, Registerer: b.registry,
+	})
+	if err != nil {
+		return err
+	}
+	b.closers = append(b.closers, func() error { client.Close(); return nil })
+	deliverer, err := sender.New(sender.Options{
+		Store: b.store, Queue: b.producer, Client: client, Keyring: b.ring,
+		Schedule: delivery.schedule(), DeliveryTimeout: delivery.DeliveryTimeout, Concurrency: delivery.Concurrency,
+		Registerer: b.registry, Logger: b.log,
+	})
+	if err != nil {
+		return err
+	}
+	queueClient, err := b.open(at, redisstore.ProfileQueue)
+	if err != nil {
+		return err
+	}
+	consumer, err := queue.NewConsumer(queue.ConsumerOptions{
+		Options: b.queueOptions(queueClient), Handler: deliverer.Handle, OnStop: deliverer.Drain,
+		ShutdownTimeout: delivery.ShutdownTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := queue.NewCollector(b.queueOptions(b.redis)); err != nil {
+		return err
+	}
+	b.members.start("queue", consumer.Run)
+	b.log.Info("sender ready", "concurrency", delivery.Concurrency, "delivery_timeout", delivery.DeliveryTimeout)
+	return nil
+}
