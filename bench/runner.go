@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+)
+
+// runner runs scenarios and collects what they found.
+type runner struct {
+	o        *options
+	receiver *receiver
+	payloads *payloads
+	terminal bool
+	results  []*result
+
+	stack *stack // started when the first scenario needs it
+}
+
+// scenario is one row of the plan; run adds its results.
+type scenario struct {
+	name string
+	run  func(*runner, context.Context) error
+}
+
+func scenarioNames() []string {
+	var names []string
+	for _, s := range scenarios() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+func chooseScenarios(list string) ([]string, error) {
+	known := scenarioNames()
+	if list == "all" {
+		return known, nil
+	}
+	var chosen []string
+	for name := range strings.SplitSeq(list, ",") {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("--scenario: %q is none of %s", name, strings.Join(known, ", "))
+		}
+		chosen = append(chosen, name)
+	}
+	return chosen, nil
+}
+
+// runAll runs the chosen scenarios in the order of the plan.
+func runAll(ctx context.Context, o *options) error {
+	rec, err := newReceiver(o.listen)
+	if err != nil {
+		return err
+	}
+	defer rec.close()
+	info, err := os.Stderr.Stat()
+	r := &runner{o: o, receiver: rec, payloads: newPayloads(o.payload), terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+	defer func() {
+		if r.stack != nil {
+			r.stack.close()
+		}
+	}()
+	for _, dir := range []string{o.out, o.profile} {
+		if dir == "" {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, s := range scenarios() {
+		if !slices.Contains(o.scenarios, s.name) {
+			continue
+		}
+		if err := s.run(r, ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return r.report()
+}
+
+// add keeps a result and prints its row at once.
+func (r *runner) add(res *result) {
+	r.results = append(r.results, res)
+	fmt.Fprintln(os.Stderr, row(res))
+}
+
+// sealpost returns the stack under test, starting it if need be.
+func (r *runner) sealpost(ctx context.Context) (*stack, error) {
+	if r.stack == nil {
+		s, err := startStack(ctx, r.o)
+		if err != nil {
+			return nil, err
+		}
+		r.stack = s
+	}
+	return r.stack, nil
+}
+
+// fresh ends the stack, so that the next scenario starts with an empty Redis.
+func (r *runner) fresh() {
+	if r.stack != nil {
+		r.stack.close()
+		r.stack = nil
+	}
+}
+
+// find returns the best result of a scenario by deliveries/s, nil if it did not
+// run.
+func (r *runner) find(name string) *result {
+	var best *result
+	for _, res := range r.results {
+		if res.Scenario == name && (best == nil || res.DeliveredPerSecond > best.DeliveredPerSecond) {
+			best = res
+		}
+	}
+	return best
+}
+
+// correct returns an error when a run lost or doubled anything.
+func (r *runner) correct() error {
+	var errs []error
+	for _, res := range r.results {
+		if res.Lost > 0 || res.Duplicated > 0 || res.Forged > 0 {
+			errs = append(errs, fmt.Errorf("%s %s: %d lost, %d duplicated, %d forged", res.Scenario, res.Variant, res.Lost, res.Duplicated, res.Forged))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func download(url, file string) error {
+	resp, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, resp.Body)
+	return errors.Join(err, f.Close())
+}

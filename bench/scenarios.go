@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// scenarios is the plan, in the order in which it runs: ratios need `floor` and
+// `plain-asynq`, half-load needs `single`.
+func scenarios() []scenario {
+	return []scenario{
+		{"floor", (*runner).floor},
+		{"plain-asynq", (*runner).plainAsynq},
+		{"single", (*runner).single},
+		{"batch", (*runner).batch},
+		{"fanout10", (*runner).fanout10},
+		{"steady200", (*runner).steady200},
+		{"half-load", (*runner).halfLoad},
+		{"dead1of100", (*runner).dead1of100},
+		{"slow10of100", (*runner).slow10of100},
+		{"backlog", (*runner).backlog},
+		{"idle", (*runner).idle},
+	}
+}
+
+// The numbers of the scenarios.
+const (
+	batchSize   = 100
+	steadyRate  = 200
+	manyHosts   = 100
+	slowHosts   = 10
+	slowAnswer  = 2 * time.Second
+	backlogSize = 20_000
+)
+
+// floor: producer to receiver with nothing between; the best of three.
+func (r *runner) floor(ctx context.Context) error {
+	for _, conns := range []int{32, 64, 256} {
+		res, err := r.measure(ctx, load{scenario: "floor", variant: fmt.Sprintf("%d conns", conns), target: r.receiver.url(0), conns: conns, batch: 1, status: 200, endpoints: 1})
+		if err != nil {
+			return err
+		}
+		r.add(res)
+	}
+	return nil
+}
+
+// plainAsynq: one default task per delivery; the best of three concurrencies,
+// then the steady rate with asynq's default poll.
+func (r *runner) plainAsynq(ctx context.Context) error {
+	run := func(variant, poll string, concurrency, rate int) error {
+		s, err := startPlain(ctx, r.receiver.url(0), poll, concurrency)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		r.receiver.keys.Store(nil) // asynq's task ids are random; nothing here checks them
+		name := "plain-asynq"
+		if rate > 0 {
+			name = "plain-asynq-steady200"
+		}
+		res, err := r.measure(ctx, load{scenario: name, variant: variant, target: s.api + "/", conns: 64, batch: 1, rate: rate, endpoints: 1, processes: s.processes()})
+		if err != nil {
+			return err
+		}
+		r.add(res)
+		return nil
+	}
+	for _, concurrency := range []int{16, 64, 256} {
+		if err := run(fmt.Sprintf("concurrency %d", concurrency), "5ms", concurrency, 0); err != nil {
+			return err
+		}
+	}
+	return run("default poll", "1s", 64, steadyRate)
+}
+
+// subscribed runs f with n endpoints subscribed.
+func (r *runner) subscribed(ctx context.Context, n int, f func(*stack) error) error {
+	s, err := r.sealpost(ctx)
+	if err != nil {
+		return err
+	}
+	api := apiClient{base: s.api, key: s.key}
+	ids, keys, err := api.subscribe(ctx, n, r.receiver.url)
+	if err != nil {
+		return err
+	}
+	r.receiver.keys.Store(&keys)
+	defer r.receiver.keys.Store(nil)
+	if err := f(s); err != nil {
+		return err
+	}
+	return api.unsubscribe(ctx, ids)
+}
+
+func eventsURL(s *stack) string { return s.api + "/api/v1/events" }
+func batchURL(s *stack) string  { return s.api + "/api/v1/events/batch" }
+
+func (r *runner) single(ctx context.Context) error {
+	return r.subscribed(ctx, 1, func(s *stack) error {
+		for _, conns := range []int{64, 256} {
+			res, err := r.measure(ctx, load{scenario: "single", variant: fmt.Sprintf("%d conns", conns), target: eventsURL(s), key: s.key, conns: conns, batch: 1, endpoints: 1, processes: s.processes()})
+			if err != nil {
+				return err
+			}
+			r.add(res)
+		}
+		return nil
+	})
+}
+
+func (r *runner) batch(ctx context.Context) error {
+	return r.subscribed(ctx, 1, func(s *stack) error {
+		for _, conns := range []int{8, 32} {
+			res, err := r.measure(ctx, load{scenario: "batch", variant: fmt.Sprintf("%d conns", conns), target: batchURL(s), key: s.key, conns: conns, batch: batchSize, endpoints: 1, processes: s.processes()})
+			if err != nil {
+				return err
+			}
+			r.add(res)
+		}
+		return nil
+	})
+}
+
+func (r *runner) fanout10(ctx context.Context) error {
+	return r.subscribed(ctx, 10, func(s *stack) error {
+		res, err := r.measure(ctx, load{scenario: "fanout10", target: eventsURL(s), key: s.key, conns: 64, batch: 1, endpoints: 10, processes: s.processes()})
+		if err == nil {
+			r.add(res)
+		}
+		return err
+	})
+}
+
+func (r *runner) steady200(ctx context.Context) error {
+	return r.subscribed(ctx, 1, func(s *stack) error {
+		res, err := r.measure(ctx, load{scenario: "steady200", target: eventsURL(s), key: s.key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.processes()})
+		if err == nil {
+			r.add(res)
+		}
+		return err
+	})
+}
+
+// halfLoad: an open loop at half the rate that `single` reached.
+func (r *runner) halfLoad(ctx context.Context) error {
+	rate := 2000
+	if best := r.find("single"); best != nil {
+		rate = max(1, int(best.DeliveredPerSecond/2))
+	}
+	return r.subscribed(ctx, 1, func(s *stack) error {
+		res, err := r.measure(ctx, load{scenario: "half-load", variant: fmt.Sprintf("%d/s", rate), target: eventsURL(s), key: s.key, conns: 256, batch: 1, rate: rate, endpoints: 1, processes: s.processes()})
+		if err == nil {
+			r.add(res)
+		}
+		return err
+	})
+}
+
+// dead1of100: of 100 endpoints, each subscribed to all events, one accepts
+// connections and never answers. The same load with all healthy comes first.
+func (r *runner) dead1of100(ctx context.Context) error {
+	dead := func(e int) bool { return e == 0 }
+	return r.sick(ctx, "dead1of100", dead, func(e int) bool { return !dead(e) }, 30*time.Second)
+}
+
+// slow10of100: ten of a hundred answer after two seconds.
+func (r *runner) slow10of100(ctx context.Context) error {
+	slow := func(e int) bool { return e < slowHosts }
+	return r.sick(ctx, "slow10of100", slow, nil, slowAnswer)
+}
+
+func (r *runner) sick(ctx context.Context, name string, sick, answers func(int) bool, wait time.Duration) error {
+	r.fresh()
+	defer r.fresh() // what still waits for the sick ones must not disturb others
+	rate := 20      // events/s: 2,000 deliveries/s
+	return r.subscribed(ctx, manyHosts, func(s *stack) error {
+		run := func(variant string) (*result, error) {
+			return r.measure(ctx, load{scenario: name, variant: variant, target: eventsURL(s), key: s.key, conns: 64, batch: 1, rate: rate, endpoints: manyHosts, processes: s.processes(), answers: answers, sick: sick})
+		}
+		healthy, err := run("all healthy")
+		if err != nil {
+			return err
+		}
+		r.add(healthy)
+		b := behaviour(func(e int) (time.Duration, int) {
+			if sick(e) {
+				return wait, 200
+			}
+			return 0, 200
+		})
+		r.receiver.behave.Store(&b)
+		defer r.receiver.behave.Store(nil)
+		ill, err := run("with sick")
+		if err != nil {
+			return err
+		}
+		ill.Figures["p99_ratio"] = ill.Delivery.P99 / healthy.Delivery.P99
+		r.add(ill)
+		r.fresh() // the API would wait behind what is stuck
+		return nil
+	})
+}
+
+// backlog: what a pending delivery costs in Redis, with no sender running, and
+// that all of it arrives when one starts.
+func (r *runner) backlog(ctx context.Context) error {
+	r.fresh()
+	return r.subscribed(ctx, 1, func(s *stack) error {
+		s.stopSenders()
+		before, err := s.redisMemory(ctx)
+		if err != nil {
+			return err
+		}
+		l := newLedger(1, backlogSize+1000)
+		p, err := newProducer(eventsURL(s), s.key, r.payloads, l, 64)
+		if err != nil {
+			return err
+		}
+		r.receiver.ledger.Store(l)
+		defer r.receiver.ledger.Store(nil)
+		l.next.Store(1000) // the books end after backlogSize events
+		p.closedLoop(ctx, 64)
+		after, err := s.redisMemory(ctx)
+		if err != nil {
+			return err
+		}
+		accepted := l.acceptedN.Load()
+		start := time.Now()
+		if err := s.startSenders(ctx); err != nil {
+			return err
+		}
+		awaitReceipts(ctx, l, load{endpoints: 1})
+		res := &result{
+			Scenario: "backlog", Variant: fmt.Sprintf("%d waiting", accepted), Accepted: accepted, Rejected: l.rejected.Load(), Delivered: l.receipts.Load(),
+			Duplicated: l.repeats.Load(), Forged: l.forged.Load(), Lost: l.lost(func(int) bool { return true }),
+			Seconds: time.Unix(0, l.lastAt.Load()).Sub(start).Seconds(), Accept: spreadOf(l.acceptLatency.merged()),
+			Figures: map[string]float64{"redis_bytes_per_delivery": float64(after-before) / float64(max(accepted, 1))},
+		}
+		res.DeliveredPerSecond = float64(res.Delivered) / res.Seconds
+		r.add(res)
+		return nil
+	})
+}
+
+// idle: what costs when nothing happens.
+func (r *runner) idle(ctx context.Context) error {
+	s, err := r.sealpost(ctx)
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, 2*time.Second); err != nil { // what a scenario before left behind
+		return err
+	}
+	commands, err := s.redisCommands(ctx)
+	if err != nil {
+		return err
+	}
+	cpu, start := cpuOf(s.processes()), time.Now()
+	if err := pause(ctx, max(r.o.duration, 5*time.Second)); err != nil {
+		return err
+	}
+	seconds := time.Since(start).Seconds()
+	after, err := s.redisCommands(ctx)
+	if err != nil {
+		return err
+	}
+	res := &result{Scenario: "idle", Seconds: seconds, Figures: map[string]float64{
+		"redis_commands_per_second": (after - commands - 1) / seconds, // less the INFO that asks
+	}}
+	for name, d := range cpuOf(s.processes()) {
+		res.Figures["cpu_percent_"+name] = 100 * (d - cpu[name]).Seconds() / seconds
+	}
+	r.add(res)
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// redisMemory returns used_memory, in bytes.
+func (s *stack) redisMemory(ctx context.Context) (int64, error) {
+	return s.redisInfo(ctx, "memory", "used_memory")
+}
+
+// redisCommands returns how many commands Redis has run, those inside scripts
+// not counted.
+func (s *stack) redisCommands(ctx context.Context) (float64, error) {
+	n, err := s.redisInfo(ctx, "stats", "total_commands_processed")
+	return float64(n), err
+}
+
+func (s *stack) redisInfo(ctx context.Context, section, field string) (int64, error) {
+	text, err := s.client.Info(ctx, section).Result()
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), field+":"); ok {
+			return strconv.ParseInt(value, 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("INFO %s has no %s", section, field)
+}
