@@ -1,0 +1,50 @@
+# Sealpost. `make` lists the targets.
+
+GO       ?= go
+VERSION  := $(shell sed -n 's/^const Version = "\(.*\)"/\1/p' core/doc.go)
+TOOLS    := .ci/tools/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-short check bench fuzz clean
+
+help: ## list the targets
+	@echo "Sealpost $(VERSION)"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: build ## build, then run gateway, sender, Redis and a sample endpoint in one process
+	@bin/gateway dev
+
+build: ## build bin/gateway and bin/sender, static
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/ ./cmd/gateway ./cmd/sender
+
+test: ## everything that proves the project, with the race detector (installs redis-server and the like where missing)
+	@bash .ci/test-tools
+	$(GO) test -race -timeout 15m ./...
+
+test-short: ## unit tests only, without the race detector
+	@bash .ci/test-tools
+	$(GO) test -short -timeout 5m ./...
+
+check: ## gofmt, go vet, staticcheck and a tidy go.mod
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool -modfile=$(TOOLS) staticcheck ./...
+	$(GO) mod tidy -diff
+
+BENCH ?=
+bench: build ## the load test: every scenario, or BENCH='--scenario single --duration 5s'
+	$(GO) build -o bin/bench ./bench
+	bin/bench $(BENCH)
+
+FUZZTIME ?= 20s
+fuzz: ## run every fuzz target for FUZZTIME (20s)
+	@for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
+		done; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin bench/out
