@@ -82,6 +82,10 @@ func Unavailable(detail string, err error) *Error {
 	return &Error{Code: CodeUnavailable, Detail: detail, RetryAfter: time.Second, Err: err}
 }
 
+// ErrNotStored is in the chain of an error that is certain: nothing of what was to
+// be stored is in Redis. Any other error of a write means "not confirmed".
+var ErrNotStored = errors.New("nothing was stored")
+
 // CodeOf returns the code of the first *Error in err's chain, CodeInternal if
 // there is none, and "" for nil.
 func CodeOf(err error) Code {

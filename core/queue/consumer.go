@@ -14,7 +14,7 @@ import (
 
 // Defaults of ConsumerOptions.
 const (
-	DefaultBundles         = 32
+	DefaultBundles         = 64
 	DefaultShutdownTimeout = 20 * time.Second
 )
 
@@ -78,6 +78,7 @@ func (o *ConsumerOptions) complete() error {
 type Consumer struct {
 	o        ConsumerOptions
 	metrics  *consumerMetrics
+	asynqLog *asynqLogger
 	handlers gate
 	stopping chan struct{} // closed when no more bundles are to be fetched
 }
@@ -91,7 +92,10 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Consumer{o: o, metrics: metrics, stopping: make(chan struct{})}, nil
+	return &Consumer{
+		o: o, metrics: metrics, stopping: make(chan struct{}),
+		asynqLog: &asynqLogger{logger: o.Logger, now: o.Now},
+	}, nil
 }
 
 // lane is one queue with the asynq server that serves it. A server with two
@@ -166,7 +170,7 @@ func (c *Consumer) serverConfig(queue string, handling context.Context) asynq.Co
 		IsFailure:                func(error) bool { return true },
 		Queues:                   map[string]int{queue: 1},
 		ErrorHandler:             asynq.ErrorHandlerFunc(c.putBack),
-		Logger:                   asynqLogger{c.o.Logger},
+		Logger:                   c.asynqLog,
 		LogLevel:                 asynqLevel(c.o.Logger),
 		ShutdownTimeout:          c.o.ShutdownTimeout,
 		DelayedTaskCheckInterval: forward,

@@ -192,14 +192,49 @@ func TestMissingBlobIsAnAlarm(t *testing.T) {
 	}
 	handler, bundles := f.collect()
 	f.consume(handler)
-	until(t, "alarm", func() bool { return f.counter("sealpost_bundles_lost_total") == 1 })
+	until(t, "alarm", func() bool {
+		f.hurry("deliver-00")
+		return f.counter("sealpost_bundles_lost_total") == 1
+	})
 	until(t, "queue empty", func() bool { d, _ := f.stats(); return d.Active == 0 })
 	f.empty()
+	if n := f.counter("sealpost_bundles_put_back_total", "redis"); n != missingRuns {
+		t.Errorf("put back %v times before the alarm; want %d", n, missingRuns)
+	}
 	if log := f.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, id) || !strings.Contains(log, "unsettled=19") {
 		t.Errorf("no alarm in the log:\n%s", log)
 	}
 	if len(bundles) != 0 {
 		t.Error("the handler ran")
+	}
+}
+
+// A Redis that is nearly full may take a task and refuse its blob. Who enqueued
+// it repeats that, meets its own task, and stores the blob then.
+func TestBlobThatComesLaterIsFound(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ds := fanOut(event("evt_1", 0), 20)
+	if errs := f.producer().Enqueue(t.Context(), ds); errs != nil {
+		t.Fatal(errs)
+	}
+	key := blobKey("deliver-00", f.pendingBundle("deliver-00"))
+	if err := f.client.Rename(t.Context(), key, key+":kept").Err(); err != nil {
+		t.Fatal(err)
+	}
+	handler, bundles := f.collect()
+	f.consume(handler)
+	until(t, "put back", func() bool { return f.counter("sealpost_bundles_put_back_total", "redis") == 1 })
+	if err := f.client.Rename(t.Context(), key+":kept", key).Err(); err != nil {
+		t.Fatal(err)
+	}
+	f.hurry("deliver-00")
+	if b := receive(t, "bundle", bundles); len(b.Deliveries) != 20 {
+		t.Errorf("%d deliveries; want 20", len(b.Deliveries))
+	}
+	until(t, "task done", func() bool { d, _ := f.stats(); return d.Active == 0 })
+	if n := f.counter("sealpost_bundles_lost_total"); n != 0 {
+		t.Errorf("%v bundles lost", n)
 	}
 }
 

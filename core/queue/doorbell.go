@@ -96,7 +96,8 @@ func (c *doorbellClient) run(ctx context.Context, keys []string, call func(redis
 	case isForward(keys):
 		cmd := call(c.UniversalClient)
 		if n, err := cmd.Int(); err == nil && n > 0 {
-			c.bell.ring() // what was waiting for its time can be taken now
+			c.bell.ring()          // what was waiting for its time can be taken now
+			c.nextPutBack.Store(0) // asynq moves a hundred at a time, and asks again until none is due
 		}
 		return cmd
 	default:

@@ -217,6 +217,27 @@ func TestLastTaskNeedsNoFurtherPoll(t *testing.T) {
 	}
 }
 
+// asynq moves a hundred tasks at a time and asks again until none is due: the
+// interval must not cut that short.
+func TestManyPutBackTasksAreForwardedAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		due := int64(350)
+		inner := &scriptedClient{answer: func(int) (any, error) {
+			n := min(due, 100)
+			due -= n
+			return n, nil
+		}}
+		c := &doorbellClient{UniversalClient: inner, bell: newDoorbell()}
+		for n := 1; n != 0; {
+			n, _ = c.EvalSha(t.Context(), "sha", []string{"asynq:{q}:retry", "asynq:{q}:pending"}).Int()
+		}
+		if due != 0 {
+			t.Errorf("%d tasks are still waiting", due)
+		}
+	})
+}
+
 // Tasks are scheduled on the retry queue alone, and handlers rarely fail.
 func TestForwardingIsSpared(t *testing.T) {
 	t.Parallel()

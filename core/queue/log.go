@@ -4,27 +4,67 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/hibiken/asynq"
 )
 
+// repeatInterval is how often the servers of a consumer may complain. While
+// Redis is away each of them does, several times a second.
+const repeatInterval = 30 * time.Second
+
 // asynqLogger makes asynq write to slog. What asynq calls information (starting,
 // stopping, waiting) is detail here. Fatal does not end the process: that is
-// main's business, and asynq never calls it.
-type asynqLogger struct{ logger *slog.Logger }
+// main's business, and asynq never calls it. All servers of a consumer share one.
+type asynqLogger struct {
+	logger *slog.Logger
+	now    func() time.Time
 
-var _ asynq.Logger = asynqLogger{}
+	mu     sync.Mutex
+	last   time.Time // of the complaint that was written
+	silent int       // complaints since then
+}
 
-func (l asynqLogger) Debug(args ...any) { l.log(slog.LevelDebug, args) }
-func (l asynqLogger) Info(args ...any)  { l.log(slog.LevelDebug, args) }
-func (l asynqLogger) Warn(args ...any)  { l.log(slog.LevelWarn, args) }
-func (l asynqLogger) Error(args ...any) { l.log(slog.LevelError, args) }
-func (l asynqLogger) Fatal(args ...any) { l.log(slog.LevelError, args) }
+var _ asynq.Logger = (*asynqLogger)(nil)
 
-func (l asynqLogger) log(level slog.Level, args []any) {
-	if ctx := context.Background(); l.logger.Enabled(ctx, level) {
-		l.logger.Log(ctx, level, "asynq: "+fmt.Sprint(args...))
+// Debug implements asynq.Logger.
+func (l *asynqLogger) Debug(args ...any) { l.detail(args) }
+
+// Info implements asynq.Logger.
+func (l *asynqLogger) Info(args ...any) { l.detail(args) }
+
+// Warn implements asynq.Logger.
+func (l *asynqLogger) Warn(args ...any) { l.complain(slog.LevelWarn, args) }
+
+// Error implements asynq.Logger.
+func (l *asynqLogger) Error(args ...any) { l.complain(slog.LevelError, args) }
+
+// Fatal implements asynq.Logger.
+func (l *asynqLogger) Fatal(args ...any) { l.complain(slog.LevelError, args) }
+
+func (l *asynqLogger) detail(args []any) {
+	if ctx := context.Background(); l.logger.Enabled(ctx, slog.LevelDebug) {
+		l.logger.Log(ctx, slog.LevelDebug, "asynq: "+fmt.Sprint(args...))
 	}
+}
+
+// complain writes a complaint, or leaves it at debug if there was one recently.
+func (l *asynqLogger) complain(level slog.Level, args []any) {
+	l.mu.Lock()
+	now, silent := l.now(), l.silent
+	loud := now.Sub(l.last) >= repeatInterval
+	if loud {
+		l.last, l.silent = now, 0
+	} else {
+		l.silent++
+	}
+	l.mu.Unlock()
+	if !loud {
+		l.detail(args)
+		return
+	}
+	l.logger.Log(context.Background(), level, "asynq: "+fmt.Sprint(args...), "not_shown_before", silent)
 }
 
 // asynqLevel spares asynq the making of lines that would not be written. Its

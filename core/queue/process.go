@@ -29,6 +29,11 @@ const (
 	maxWait = 1500 * time.Millisecond
 )
 
+// missingRuns is how often a bundle without blob is put back before it is given
+// up. A put-back takes six seconds on average, and a sender repeats what it has
+// to store for a minute.
+const missingRuns = 12
+
 // How long a task stays away after its run failed. asynq cuts off fractions of
 // the second at which it comes back.
 const (
@@ -80,14 +85,15 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 		b.Mark.BlobKey, b.Mark.TTL = blobKey(queue, id), markTTL
 	}
 	var blob, done []byte
-	if runs, _ := asynq.GetRetryCount(ctx); !p.first || runs > 0 {
+	runs, _ := asynq.GetRetryCount(ctx)
+	if !p.first || runs > 0 {
 		if blob, done, err = c.read(ctx, &b.Mark); err != nil {
 			return nil, fmt.Errorf("%w %s: %w", errRead, id, err)
 		}
 	}
 	if b.Mark.BlobKey != "" {
 		if blob == nil {
-			return nil, c.missing(b, size, done)
+			return nil, c.missing(b, runs, size, done)
 		}
 		frame = blob
 	}
@@ -142,13 +148,19 @@ func settledOf(done []byte, size int) (settled []bool, left int) {
 }
 
 // missing judges a bundle without blob. With a complete bitmap an earlier run
-// settled it and died before its task was done. Otherwise deliveries are lost:
-// an alarm, and nothing that another run could mend.
-func (c *Consumer) missing(b *core.Bundle, size int, done []byte) error {
+// settled it and died before its task was done. Otherwise a Redis that was
+// nearly full may have taken the task and refused the blob, and who enqueued it
+// is about to repeat that: some runs wait for it. Then its deliveries are lost,
+// unless nobody was told that they were stored: an alarm, and nothing that
+// another run could mend.
+func (c *Consumer) missing(b *core.Bundle, runs, size int, done []byte) error {
 	_, left := settledOf(done, size)
 	if left == 0 {
 		c.metrics.settled.Inc()
 		return nil
+	}
+	if runs < missingRuns {
+		return fmt.Errorf("%w %s: its blob is missing", errRead, b.ID)
 	}
 	c.metrics.lost.Inc()
 	c.o.Logger.Error("bundle is gone from Redis: its deliveries are lost unless an earlier run settled them",

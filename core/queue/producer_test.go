@@ -203,6 +203,9 @@ func TestEnqueueWithoutBlobIsNotConfirmed(t *testing.T) {
 				if core.CodeOf(errs[0]) != core.CodeUnavailable || len(errs) != 20 {
 					t.Errorf("%d errors, the first %v; want 20 with code %s", len(errs), errs[0], core.CodeUnavailable)
 				}
+				if !errors.Is(errs[0], core.ErrNotStored) {
+					t.Errorf("%v; want it known that nothing is stored", errs[0])
+				}
 				return
 			}
 			if _, err := f.client.Get(t.Context(), blobKey("deliver-00", f.pendingBundle("deliver-00"))).Result(); err != nil {

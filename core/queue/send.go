@@ -38,7 +38,8 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 	with := companions{bell: bellChannel(queue)}
 	var payload []byte
 	if len(ds) == 1 && len(frame) <= maxInline {
-		payload = inlinePayload(frame, fresh)
+		// A Cluster client sends a command again by itself when its reply is lost.
+		payload = inlinePayload(frame, fresh && !p.o.isCluster())
 	} else {
 		payload = referencePayload(len(ds))
 		with.blobKey, with.blob, with.blobTTL = blobKey(queue, id), frame, blobTTL
@@ -70,8 +71,11 @@ func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, with *companio
 		switch {
 		case err == nil:
 			return nil
+		case (refused(with.scriptErr) || refused(with.blobErr)) && try == 0:
+			// A task whose blob was refused ends without anything to deliver.
+			return fmt.Errorf("%w: %w", core.ErrNotStored, err)
 		case refused(with.scriptErr) || refused(with.blobErr):
-			return err
+			return err // an earlier try may have stored it
 		case !pause(ctx, try):
 			return fmt.Errorf("no time for more than %d tries: %w", try+1, err)
 		}
@@ -87,7 +91,7 @@ func refused(err error) bool {
 	if err == nil || !errors.As(err, &reply) || errors.Is(err, redis.Nil) {
 		return false
 	}
-	for _, passing := range []string{"NOSCRIPT", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS", "ERR max number of clients"} {
+	for _, passing := range []string{"NOSCRIPT", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS", "max number of clients"} {
 		if redis.HasErrorPrefix(err, passing) {
 			return false
 		}
