@@ -51,7 +51,7 @@ const (
 	ReasonStatusOther    Reason = "status_other" // not between 200 and 599
 	ReasonDisabled       Reason = "disabled"     // the endpoint was disabled between accept and send
 	ReasonDeleted        Reason = "deleted"      // the endpoint was deleted between accept and send
-	ReasonSigningKey     Reason = "signing_key"  // the master key does not yield the endpoint's secret
+	ReasonSigningKey     Reason = "signing_key"  // the master key never yielded the endpoint's secret
 	ReasonExpired        Reason = "expired"      // the time to deliver it has passed
 )
 
@@ -67,7 +67,7 @@ func Reasons() []Reason {
 // Attempt is one row of an endpoint's log: one HTTP request of a delivery, or
 // the end of a delivery that made none. Times have millisecond precision.
 type Attempt struct {
-	Delivery       string // the row's id; (Delivery, Number) is unique
+	Delivery       string // id; (Delivery, Number, Status) is unique, but for an attempt that was made again after a crash
 	Event          string // event id
 	EventType      string
 	Endpoint       string // id; which log the row belongs to
@@ -87,7 +87,7 @@ func (a *Attempt) EndedAt() time.Time { return a.StartedAt.Add(a.Latency) }
 type Record struct {
 	Attempts []Attempt
 	Mark     Mark
-	Repeated bool // an earlier write of the same rows may have succeeded: write each (Delivery, Number) once
+	Repeated bool // an earlier write of the same rows may have succeeded: write each (Delivery, Number, Status) once
 }
 
 // DeadLetter is a delivery that gave up.

@@ -48,11 +48,12 @@ return added
 //
 // After an error some of it may have been written. The caller calls again, with
 // r.Repeated set, so that no row is written twice; the mark is the same however
-// often it is set.
+// often it is set. A Cluster's client repeats by itself after a lost reply, so
+// there every write is taken for a repeated one.
 func (s *Store) Record(ctx context.Context, r core.Record) error {
 	b := s.batch()
 	for _, l := range logsOf(r.Attempts) {
-		l.write(ctx, b, r.Repeated)
+		l.write(ctx, b, r.Repeated || !s.ordered)
 	}
 	if !s.ordered {
 		// Only what is in the log may be settled, and a Cluster client would write

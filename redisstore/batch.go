@@ -7,22 +7,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Load puts the scripts into Redis's script cache. It is not required: a script
-// that Redis does not know, after a restart or a failover for instance, is sent
-// again in full by the call that needs it.
-func (s *Store) Load(ctx context.Context) error {
-	for _, script := range []*redis.Script{
-		createScript, updateScript, deleteScript, settleSomeScript, settleAllScript,
-		addDeadScript, beginScript, finishScript, releaseScript,
-	} {
-		if err := script.Load(ctx, s.client).Err(); err != nil {
-			return s.fail(opLoadScripts, err)
-		}
-	}
-	return nil
-}
-
-// batch is a pipeline that may contain scripts.
+// batch is a pipeline that may contain scripts. A script that Redis does not know,
+// after a restart or a failover for instance, is sent again in full.
 type batch struct {
 	redis.Pipeliner
 	calls []call

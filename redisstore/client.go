@@ -48,8 +48,10 @@ func (p Profile) limits() limits {
 // Open returns a client with the bounds of a profile; what o sets itself, holds.
 // It does not connect yet, and o stays as it is.
 //
-// A command is sent once: after a lost reply go-redis would send it again
-// whether or not it may run twice. Every step of a command is bounded by the
+// Outside a Cluster a command is sent once: after a lost reply go-redis would send
+// it again whether or not it may run twice. A Cluster's client does so all the
+// same, MaxRedirects times: what must not run twice has to see for itself that it
+// has run. Every step of a command is bounded by the
 // profile, the handshake of a new connection too, and all of them by the
 // command's context.
 func Open(o *redis.UniversalOptions, p Profile) redis.UniversalClient {

@@ -18,7 +18,7 @@ const (
 	watchInterval = time.Second
 	watchTimeout  = time.Second // of one sample
 
-	// Above fullAt of maxmemory no new events are accepted, until it is below
+	// Above fullAt of its limit no new events are accepted, until it is below
 	// roomAt again. A Redis that is quite full refuses even to hand out what is
 	// queued, so the last quarter belongs to what has been accepted.
 	fullAt = 0.75
@@ -41,7 +41,7 @@ func (s *Store) Check(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if m.limit > 0 && m.policy != "" && m.policy != "noeviction" {
+		if m.max > 0 && m.policy != "" && m.policy != "noeviction" {
 			return ErrEviction
 		}
 		return nil
@@ -103,14 +103,19 @@ func (s *Store) sample(ctx context.Context) {
 
 func (s *Store) observe(m memory) {
 	s.metrics.memoryUsed.Set(float64(m.used))
-	s.metrics.memoryMax.Set(float64(m.limit))
+	s.metrics.memoryMax.Set(float64(m.limit()))
+	if m.max <= 0 && m.system > 0 {
+		s.noLimit.Do(func() {
+			s.log.Warn("redis has no maxmemory: the memory of its machine counts as the limit, which others may need too", "bytes", m.system)
+		})
+	}
 	switch full := s.full.Load(); {
 	case !full && m.fullness() >= fullAt:
 		s.full.Store(true)
-		s.log.Error("redis is nearly full: new events are refused", "used_bytes", m.used, "max_bytes", m.limit)
+		s.log.Error("redis is nearly full: new events are refused", "used_bytes", m.used, "max_bytes", m.limit())
 	case full && m.fullness() < roomAt:
 		s.full.Store(false)
-		s.log.Info("redis has room again: new events are accepted", "used_bytes", m.used, "max_bytes", m.limit)
+		s.log.Info("redis has room again: new events are accepted", "used_bytes", m.used, "max_bytes", m.limit())
 	}
 }
 
@@ -124,15 +129,26 @@ func (s *Store) eachMaster(ctx context.Context, ask func(context.Context, redis.
 
 // memory is what a server says about its memory; zero when it says nothing.
 type memory struct {
-	used, limit int64 // bytes; limit 0: none
-	policy      string
+	used   int64 // bytes that count against the limit
+	max    int64 // maxmemory in bytes; 0: not set
+	system int64 // bytes of the machine
+	policy string
+}
+
+// limit returns what Redis can grow to, in bytes; 0 if that is unknown. Without
+// maxmemory it grows until the kernel kills it.
+func (m memory) limit() int64 {
+	if m.max > 0 {
+		return m.max
+	}
+	return m.system
 }
 
 func (m memory) fullness() float64 {
-	if m.limit <= 0 {
+	if m.limit() <= 0 {
 		return 0
 	}
-	return float64(m.used) / float64(m.limit)
+	return float64(m.used) / float64(m.limit())
 }
 
 // readMemory asks a server about its memory. Some servers refuse or do not know
@@ -161,11 +177,15 @@ func parseMemory(info string) memory {
 		case "mem_not_counted_for_evict":
 			uncounted = number
 		case "maxmemory":
-			m.limit = number
+			m.max = number
+		case "total_system_memory":
+			m.system = number
 		case "maxmemory_policy":
 			m.policy = value
 		}
 	}
-	m.used = max(0, m.used-uncounted)
+	if m.max > 0 { // the kernel counts everything
+		m.used = max(0, m.used-uncounted)
+	}
 	return m
 }

@@ -1,8 +1,12 @@
 package redisstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,11 +123,45 @@ func TestWatchSeesAFullRedis(t *testing.T) {
 
 func TestParseMemory(t *testing.T) {
 	t.Parallel()
-	got := parseMemory("# Memory\r\nused_memory:1000\r\nused_memory_human:1K\r\nmaxmemory:4000\r\nmaxmemory_policy:noeviction\r\nmem_not_counted_for_evict:200\r\n")
-	if want := (memory{used: 800, limit: 4000, policy: "noeviction"}); got != want {
-		t.Errorf("parseMemory = %+v; want %+v", got, want)
+	const info = "# Memory\r\nused_memory:1000\r\nused_memory_human:1K\r\ntotal_system_memory:2000\r\nmaxmemory:%d\r\nmaxmemory_policy:noeviction\r\nmem_not_counted_for_evict:200\r\n"
+	tests := []struct {
+		max      int64
+		want     memory
+		limit    int64
+		fullness float64
+	}{
+		{4000, memory{used: 800, max: 4000, system: 2000, policy: "noeviction"}, 4000, 0.2},
+		{0, memory{used: 1000, system: 2000, policy: "noeviction"}, 2000, 0.5},
 	}
-	if got.fullness() != 0.2 || (memory{used: 5}).fullness() != 0 {
-		t.Error("fullness is not used/limit, or not 0 without a limit")
+	for _, tt := range tests {
+		got := parseMemory(fmt.Sprintf(info, tt.max))
+		if got != tt.want || got.limit() != tt.limit || got.fullness() != tt.fullness {
+			t.Errorf("maxmemory %d: %+v, limit %d, fullness %v; want %+v", tt.max, got, got.limit(), got.fullness(), tt.want)
+		}
 	}
+	if (memory{used: 5}).fullness() != 0 {
+		t.Error("fullness is not 0 when the limit is unknown")
+	}
+}
+
+// A Redis without maxmemory is as full as its machine, and operators are told so
+// once.
+func TestNoMaxmemory(t *testing.T) {
+	t.Parallel()
+	var logs bytes.Buffer
+	s, client := setup(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&logs, nil)) })
+	for range 2 {
+		s.sample(t.Context())
+	}
+	noError(t, s.Accepting())
+	m, err := readMemory(t.Context(), client)
+	noError(t, err)
+	if limit := testutil.ToFloat64(s.metrics.memoryMax); m.max != 0 || m.system <= 0 || limit != float64(m.system) {
+		t.Errorf("of %+v the metrics say the limit %v", m, limit)
+	}
+	if n := strings.Count(logs.String(), "no maxmemory"); n != 1 {
+		t.Errorf("said %d times that maxmemory is not set:\n%s", n, &logs)
+	}
+	s.observe(memory{used: 80, system: 100})
+	wantCode(t, s.Accepting(), core.CodeUnavailable)
 }

@@ -10,7 +10,6 @@ import (
 type op string
 
 const (
-	opLoadScripts     op = "load_scripts"
 	opCreateEndpoint  op = "create_endpoint"
 	opReadEndpoint    op = "read_endpoint"
 	opListEndpoints   op = "list_endpoints"
@@ -35,10 +34,10 @@ const (
 
 func ops() []op {
 	return []op{
-		opLoadScripts, opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint,
-		opDeleteEndpoint, opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts,
-		opAddDeadLetters, opReadDeadLetters, opBegin, opFinish, opRelease, opCreateAPIKey,
-		opReadAPIKey, opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory,
+		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
+		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
+		opReadDeadLetters, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
+		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory,
 	}
 }
 
@@ -61,11 +60,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}, []string{"bound"}),
 		memoryUsed: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sealpost_redis_memory_used_bytes",
-			Help: "Memory that counts against maxmemory, of the fullest Redis master.",
+			Help: "Memory in use that counts against the limit, of the fullest Redis master.",
 		}),
 		memoryMax: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sealpost_redis_memory_max_bytes",
-			Help: "The maxmemory of the fullest Redis master; 0: no limit.",
+			Help: "The limit of the fullest Redis master: its maxmemory, or the memory of its machine if that is not set; 0: unknown.",
 		}),
 	}
 	if r != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -70,6 +71,7 @@ type Store struct {
 	metrics *metrics
 	dead    deadLimits
 	full    atomic.Bool // Redis is too full for new events; set by Watch
+	noLimit sync.Once   // said that maxmemory is not set
 
 	// ordered: one pipeline reaches Redis over one connection and runs in order.
 	// A Cluster client splits it by node and runs the parts at the same time.

@@ -23,7 +23,6 @@ func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 func everything(ctx context.Context, s *Store) map[string]error {
 	e := endpoint("acme", 1)
 	errs := make(map[string]error)
-	errs["Load"] = s.Load(ctx)
 	errs["CreateEndpoint"] = s.CreateEndpoint(ctx, e, 10)
 	_, errs["Endpoint"] = s.Endpoint(ctx, e.Ref())
 	_, _, errs["Endpoints"] = s.Endpoints(ctx, "acme")
@@ -82,6 +81,16 @@ func TestEverythingWorksInACluster(t *testing.T) {
 	for name, err := range everything(ctx, s) {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The client may send a Record again by itself.
+	row := core.Record{Attempts: []core.Attempt{attempt("twice", 1, core.StatusFailed)}}
+	for range 2 {
+		noError(t, s.Record(ctx, row))
+	}
+	for _, failures := range []bool{false, true} {
+		if rows, err := s.Attempts(ctx, "twice", failures); err != nil || len(rows) != 1 {
+			t.Errorf("a Record that was sent twice made %d rows, %v", len(rows), err)
 		}
 	}
 	s.sample(ctx)
@@ -223,7 +232,7 @@ func TestNew(t *testing.T) {
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("metrics: %v, %v", problems, err)
 	}
-	want := "# HELP sealpost_redis_memory_max_bytes The maxmemory of the fullest Redis master; 0: no limit.\n" +
+	want := "# HELP sealpost_redis_memory_max_bytes The limit of the fullest Redis master: its maxmemory, or the memory of its machine if that is not set; 0: unknown.\n" +
 		"# TYPE sealpost_redis_memory_max_bytes gauge\nsealpost_redis_memory_max_bytes 0\n"
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "sealpost_redis_memory_max_bytes"); err != nil {
 		t.Error(err)

@@ -136,17 +136,24 @@ func (p *endpointPage) after(e *core.Endpoint) bool {
 
 // attemptPage is what a caller wants to see of an endpoint's attempts.
 type attemptPage struct {
-	limit         int
-	status        core.Status // "": all
-	afterNumber   int64
-	afterDelivery string
+	limit     int
+	status    core.Status // "": all
+	afterTime int64       // Unix milliseconds of the start of the last row seen
+	afterRow  string      // its rowName
+}
+
+// rowName tells the attempts of one millisecond apart. The number alone does not:
+// the row that ends a delivery without another attempt bears that of the attempt
+// before.
+func rowName(a *core.Attempt) string {
+	return strconv.Itoa(a.Number) + "|" + string(a.Status) + "|" + a.Delivery
 }
 
 func attemptPageOf(args *fasthttp.Args) (p attemptPage, err error) {
 	if p.limit, _, err = limitOf(args, maxAttemptPage, maxAttemptPage); err != nil {
 		return p, err
 	}
-	if p.afterNumber, p.afterDelivery, err = cursorOf(args, attemptCursor); err != nil {
+	if p.afterTime, p.afterRow, err = cursorOf(args, attemptCursor); err != nil {
 		return p, err
 	}
 	status, ok, err := parameter(args, "status")
@@ -173,12 +180,15 @@ func (p *attemptPage) failures() bool {
 // the next one. A cursor whose row has been pushed out ends the list: so has
 // everything older.
 func (p *attemptPage) cut(attempts []core.Attempt) ([]core.Attempt, *string) {
-	if p.afterDelivery != "" {
-		n := 0
-		for n < len(attempts) && (attempts[n].Delivery != p.afterDelivery || int64(attempts[n].Number) != p.afterNumber) {
-			n++
+	if p.afterRow != "" {
+		n := len(attempts) - 1
+		for n >= 0 && !p.lastSeen(&attempts[n]) {
+			n--
 		}
-		attempts = attempts[min(n+1, len(attempts)):]
+		if n < 0 {
+			return nil, nil
+		}
+		attempts = attempts[n+1:]
 	}
 	page := make([]core.Attempt, 0, min(p.limit, len(attempts)))
 	for i := range attempts {
@@ -187,9 +197,16 @@ func (p *attemptPage) cut(attempts []core.Attempt) ([]core.Attempt, *string) {
 		}
 		if len(page) == p.limit {
 			last := &page[p.limit-1]
-			return page, encodeCursor(attemptCursor, strconv.Itoa(last.Number), last.Delivery)
+			return page, encodeCursor(attemptCursor, strconv.FormatInt(last.StartedAt.UnixMilli(), 10), rowName(last))
 		}
 		page = append(page, attempts[i])
 	}
 	return page, nil
+}
+
+// lastSeen reports whether a is the last row seen. cut looks for it from the
+// oldest row on: whatever the log holds, the next page begins behind the one
+// before, and the pages end.
+func (p *attemptPage) lastSeen(a *core.Attempt) bool {
+	return a.StartedAt.UnixMilli() == p.afterTime && rowName(a) == p.afterRow
 }

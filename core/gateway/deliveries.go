@@ -8,7 +8,7 @@ import (
 
 // deliveryJSON is one row of an endpoint's attempts.
 type deliveryJSON struct {
-	ID             string       `json:"id"` // of the delivery; (id, attempt) is unique
+	ID             string       `json:"id"` // of the delivery: its attempts share it
 	Event          string       `json:"event"`
 	Status         core.Status  `json:"status"`
 	ResponseStatus *int         `json:"response_status"`

@@ -115,8 +115,57 @@ func TestDeliveryPages(t *testing.T) {
 	if diff := cmp.Diff(all[:90], rows); diff != "" {
 		t.Errorf("with new attempts (-want +got):\n%s", diff)
 	}
-	gone := *encodeCursor(attemptCursor, "7", "whd_gone")
+	gone := *encodeCursor(attemptCursor, "7", "1|failed|whd_gone")
 	if a := f.call("GET", "/api/v1/webhooks/"+e.ID+"/deliveries?cursor="+gone, "").want(200, ""); a.body != `{"data":[],"next_cursor":null}` {
 		t.Errorf("after a row that is gone: %s", a.body)
+	}
+}
+
+// Rows that share delivery and number, or everything, do not catch the pages in a
+// loop, and none that differs is left out.
+func TestDeliveryPagesEnd(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	e := f.store.add(core.Endpoint{})
+	at := time.Date(2026, 4, 27, 17, 42, 17, 859e6, time.UTC)
+	row := func(number int, status core.Status, ms int) core.Attempt {
+		return core.Attempt{Delivery: "whd_1", Number: number, Status: status, StartedAt: at.Add(time.Duration(ms) * time.Millisecond)}
+	}
+	twice := row(1, core.StatusRetrying, 5)
+	f.store.attempts[e.ID] = []core.Attempt{
+		row(2, core.StatusFailed, 50),   // disabled: no attempt of its own
+		row(2, core.StatusRetrying, 40), // a second run of the same attempt
+		row(2, core.StatusRetrying, 30),
+		row(2, core.StatusFailed, 30),
+		twice, twice,
+		row(1, core.StatusRetrying, 0),
+	}
+	var want []string
+	for i, a := range f.store.attempts[e.ID] {
+		if i != 5 {
+			want = append(want, fmt.Sprint(a.Number, a.Status))
+		}
+	}
+	var got []string
+	cursor := ""
+	for range 2 * len(want) {
+		var p struct {
+			Data []struct {
+				Attempt int
+				Status  core.Status
+			}
+			NextCursor *string `json:"next_cursor"`
+		}
+		f.call("GET", "/api/v1/webhooks/"+e.ID+"/deliveries?limit=1"+cursor, "").want(200, "").decode(&p)
+		for _, r := range p.Data {
+			got = append(got, fmt.Sprint(r.Attempt, r.Status))
+		}
+		if p.NextCursor == nil {
+			break
+		}
+		cursor = "&cursor=" + *p.NextCursor
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("pages (-want +got):\n%s", diff)
 	}
 }

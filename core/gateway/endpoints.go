@@ -77,11 +77,38 @@ func (s *Server) find(ctx context.Context, x *exchange) (*core.Endpoint, error) 
 	return s.o.Store.Endpoint(ctx, ref)
 }
 
+// findWithBody reads the endpoint of the path and then the body of a request that
+// changes it. The time that the caller needs to send the body is not the store's,
+// so what follows needs a context of its own.
+func (s *Server) findWithBody(x *exchange) (*core.Endpoint, []byte, error) {
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	e, err := s.find(ctx, x)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err := s.readBody(x, maxManagementBody)
+	return e, body, err
+}
+
 // replyEndpoint answers with the full resource.
 func (s *Server) replyEndpoint(ctx context.Context, x *exchange, e *core.Endpoint) error {
 	data, err := s.withLastAttempts(ctx, []core.Endpoint{*e}, x.key)
 	if err != nil {
 		return err
+	}
+	return x.replyJSON(fasthttp.StatusOK, data[0])
+}
+
+// replyChanged answers a change of e that is done. A store that fails now makes it
+// no failure: what it knows of the last attempt is left out.
+func (s *Server) replyChanged(x *exchange, e *core.Endpoint) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), extraBudget, errStoreBudget)
+	defer cancel()
+	data, err := s.withLastAttempts(ctx, []core.Endpoint{*e}, x.key)
+	if err != nil {
+		s.o.Logger.Warn("a change was answered without the endpoint's last attempt", "endpoint", e.ID, "error", err)
+		return x.replyJSON(fasthttp.StatusOK, newEndpointJSON(e, nil, x.key))
 	}
 	return x.replyJSON(fasthttp.StatusOK, data[0])
 }
@@ -120,13 +147,7 @@ func (s *Server) createEndpoint(x *exchange) error {
 
 // patchEndpoint is PATCH /api/v1/webhooks/{id}.
 func (s *Server) patchEndpoint(x *exchange) error {
-	ctx, cancel := x.storeContext()
-	defer cancel()
-	e, err := s.find(ctx, x)
-	if err != nil {
-		return err
-	}
-	body, err := s.readBody(x, maxManagementBody)
+	e, body, err := s.findWithBody(x)
 	if err != nil {
 		return err
 	}
@@ -138,21 +159,22 @@ func (s *Server) patchEndpoint(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel = x.storeContext() // the caller's time to send the body does not count
+	ctx, cancel := x.storeContext()
 	defer cancel()
-	if !c.empty() {
-		e, err = s.o.Store.UpdateEndpoint(ctx, e.Ref(), func(e *core.Endpoint) error {
-			c.apply(e)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+	if c.empty() {
+		return s.replyEndpoint(ctx, x, e)
+	}
+	e, err = s.o.Store.UpdateEndpoint(ctx, e.Ref(), func(e *core.Endpoint) error {
+		c.apply(e)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if c.mustHoldAtOnce() {
 		time.Sleep(core.ChangeDelay)
 	}
-	return s.replyEndpoint(ctx, x, e)
+	return s.replyChanged(x, e)
 }
 
 // deleteEndpoint is DELETE /api/v1/webhooks/{id}. Its answer promises that no

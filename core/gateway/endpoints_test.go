@@ -211,46 +211,6 @@ func TestBadManagementBodies(t *testing.T) {
 	}
 }
 
-func TestPatch(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	e := f.store.add(core.Endpoint{
-		URL: "https://old.example.com/", EventTypes: []string{"lead.created"}, Description: "old",
-		DisabledBy: core.ReasonStatus410, Secrets: []core.Secret{{Prefix: "whsec_abcdef"}},
-	})
-	item := "/api/v1/webhooks/" + e.ID
-	at := e.CreatedAt.UTC().Format(timeLayout)
-	shown := func(url, events, description, enabled string) string {
-		return fmt.Sprintf(`{"id":"%s","url":"%s","events":%s,"description":"%s","signing_secret_prefix":"whsec_abcdef","enabled":%s,"created_at":"%s","last_delivery_at":null,"last_delivery_status":null}`,
-			e.ID, url, events, description, enabled, at)
-	}
-	tests := []struct {
-		name, body, want string
-		promise          bool // the answer has to wait
-	}{
-		{"nothing", `{}`, shown("https://old.example.com/", `["lead.created"]`, "old", "false"), false},
-		{"description", `{"description":"a & <b>"}`, shown("https://old.example.com/", `["lead.created"]`, "a & <b>", "false"), false},
-		{"enable", `{"enabled":true}`, shown("https://old.example.com/", `["lead.created"]`, "a & <b>", "true"), false},
-		{"events", `{"events":["lead.updated","call.received"]}`, shown("https://old.example.com/", `["lead.updated","call.received"]`, "a & <b>", "true"), false},
-		{"url, in canonical form", `{"url":"HTTPS://New.Example.COM:443/x?a=1&b=2"}`, shown("https://new.example.com/x?a=1&b=2", `["lead.updated","call.received"]`, "a & <b>", "true"), true},
-		{"disable", `{"enabled":false,"description":""}`, shown("https://new.example.com/x?a=1&b=2", `["lead.updated","call.received"]`, "", "false"), true},
-		{"disabled already", `{"enabled":false}`, shown("https://new.example.com/x?a=1&b=2", `["lead.updated","call.received"]`, "", "false"), true},
-	}
-	for _, tt := range tests {
-		began := time.Now()
-		a := f.call("PATCH", item, tt.body).want(200, "")
-		if a.body != tt.want {
-			t.Errorf("%s:\n got %s\nwant %s", tt.name, a.body, tt.want)
-		}
-		if took := time.Since(began); tt.promise && took < core.ChangeDelay {
-			t.Errorf("%s: answered after %v; nothing is certain before %v", tt.name, took, core.ChangeDelay)
-		}
-	}
-	if got := f.store.endpoints[e.Ref()]; got.DisabledBy != "" {
-		t.Errorf("disabled by %q", got.DisabledBy)
-	}
-}
-
 // Queries of URLs often carry a token: only administrators see them.
 func TestReadersDoNotSeeQueries(t *testing.T) {
 	t.Parallel()

@@ -128,11 +128,13 @@ func (x *exchange) storeContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(context.Background(), storeBudget, errStoreBudget)
 }
 
-// reply answers with a JSON body. The response takes over body.
+// reply answers with a JSON body, and a line break for those who read it on a
+// terminal.
 func (x *exchange) reply(status int, body []byte) {
 	x.ctx.SetStatusCode(status)
 	x.ctx.Response.Header.SetContentType(jsonType)
-	x.ctx.Response.SetBodyRaw(body)
+	x.ctx.Response.AppendBody(body)
+	x.ctx.Response.AppendBodyString("\n")
 }
 
 // replyJSON answers with v.

@@ -132,7 +132,7 @@ func (f *fixture) do(request *http.Request) *answer {
 	if response.Header.Get("X-Request-Id") == "" {
 		f.t.Errorf("%s %s: no x-request-id", request.Method, request.URL.Path)
 	}
-	return &answer{t: f.t, what: request.Method + " " + request.URL.RequestURI(), Response: response, body: string(body)}
+	return &answer{t: f.t, what: request.Method + " " + request.URL.RequestURI(), Response: response, body: withoutBreak(f.t, body)}
 }
 
 // answer is a response with its body.
@@ -208,4 +208,15 @@ func (f *fixture) dial() net.Conn {
 	}
 	f.t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// withoutBreak returns the body without the line break that every answer ends
+// with.
+func withoutBreak(t testing.TB, body []byte) string {
+	t.Helper()
+	text, ok := strings.CutSuffix(string(body), "\n")
+	if !ok && len(body) > 0 {
+		t.Errorf("the answer %q does not end with a line break", body)
+	}
+	return text
 }

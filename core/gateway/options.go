@@ -36,10 +36,15 @@ const (
 	idleTimeout  = 60 * time.Second // between two requests
 
 	// keyBudget and storeBudget bound what a request may wait for Redis: for its
-	// key, and for everything else. Together they keep the promise of an answer
-	// within two seconds.
+	// key, and for everything else. Publishing counts keyBudget into the budget of
+	// core/publish and keeps the promise of an answer within two seconds by that. A
+	// management call may take both, storeBudget twice if it has a body about an
+	// endpoint, and core.ChangeDelay.
 	keyBudget   = 500 * time.Millisecond
 	storeBudget = 1400 * time.Millisecond
+
+	// extraBudget bounds a read that the answer to a finished change can do without.
+	extraBudget = 500 * time.Millisecond
 )
 
 // EndpointStore keeps endpoints. Its methods return *core.Error: CodeNotFound

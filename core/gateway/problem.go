@@ -126,7 +126,7 @@ func (s *Server) fail(x *exchange, err error) {
 		seconds := int64((e.RetryAfter + time.Second - 1) / time.Second)
 		ctx.Response.Header.Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
-	ctx.SetBody(p.encode())
+	ctx.SetBody(append(p.encode(), '\n'))
 }
 
 // log reports what operators have to know: our mistakes always, what could not

@@ -15,13 +15,7 @@ const maxOverlap = 168 * time.Hour
 
 // rotateSecret is POST /api/v1/webhooks/{id}/rotate-secret.
 func (s *Server) rotateSecret(x *exchange) error {
-	ctx, cancel := x.storeContext()
-	defer cancel()
-	e, err := s.find(ctx, x)
-	if err != nil {
-		return err
-	}
-	body, err := s.readBody(x, maxManagementBody)
+	e, body, err := s.findWithBody(x)
 	if err != nil {
 		return err
 	}
@@ -29,7 +23,7 @@ func (s *Server) rotateSecret(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel = x.storeContext() // the caller's time to send the body does not count
+	ctx, cancel := x.storeContext()
 	defer cancel()
 	var secret string
 	e, err = s.o.Store.UpdateEndpoint(ctx, e.Ref(), func(e *core.Endpoint) error {

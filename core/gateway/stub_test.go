@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -25,15 +26,17 @@ func TestMain(m *testing.M) {
 // stubStore keeps endpoints, attempts and API keys in memory. err, when set, is
 // what every method but APIKey answers.
 type stubStore struct {
-	mu        sync.Mutex
-	err       error
-	keyErr    error
-	keyReads  int
-	keys      map[[32]byte]*core.APIKey
-	endpoints map[core.EndpointRef]core.Endpoint
-	attempts  map[string][]core.Attempt
-	failures  map[string][]core.Attempt
-	forgotten []string
+	mu         sync.Mutex
+	err        error
+	lastErr    error         // what LastAttempts answers
+	updateWait time.Duration // of UpdateEndpoint
+	keyErr     error
+	keyReads   int
+	keys       map[[32]byte]*core.APIKey
+	endpoints  map[core.EndpointRef]core.Endpoint
+	attempts   map[string][]core.Attempt
+	failures   map[string][]core.Attempt
+	forgotten  []string
 }
 
 func newStubStore() *stubStore {
@@ -116,6 +119,7 @@ func (s *stubStore) Endpoints(_ context.Context, organization string) ([]core.En
 func (s *stubStore) UpdateEndpoint(_ context.Context, ref core.EndpointRef, change func(*core.Endpoint) error) (*core.Endpoint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	time.Sleep(s.updateWait)
 	e, ok := s.endpoints[ref]
 	if !ok {
 		return nil, core.NotFound("webhook")
@@ -153,7 +157,7 @@ func (s *stubStore) Attempts(_ context.Context, endpoint string, failures bool) 
 	return s.attempts[endpoint], s.err
 }
 
-func (s *stubStore) LastAttempts(_ context.Context, endpoints []string) ([]*core.Attempt, error) {
+func (s *stubStore) LastAttempts(ctx context.Context, endpoints []string) ([]*core.Attempt, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := make([]*core.Attempt, len(endpoints))
@@ -162,7 +166,10 @@ func (s *stubStore) LastAttempts(_ context.Context, endpoints []string) ([]*core
 			last[i] = &rows[0]
 		}
 	}
-	return last, s.err
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return last, cmp.Or(s.err, s.lastErr)
 }
 
 // add stores an endpoint of organization acme as it is.

@@ -3,6 +3,7 @@ package publish
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -27,6 +28,13 @@ func asUnavailable(detail string, err error) *core.Error {
 		return e
 	}
 	return core.Unavailable(detail, err)
+}
+
+// tooWide is the answer to a request that makes too many deliveries.
+func tooWide(deliveries, limit int) *core.Error {
+	return &core.Error{
+		Code: core.CodeTooLarge, Detail: fmt.Sprintf("the events make %d deliveries, the limit is %d a request: send fewer at a time", deliveries, limit),
+	}
 }
 
 // claimError returns what forbids to go on under a claim, or nil.
@@ -63,6 +71,9 @@ func indexed(base string, i int) string {
 func appendItem(dst []byte, out *outcome) []byte {
 	if out.stored != nil {
 		return append(dst, out.stored...)
+	}
+	if out.first != nil {
+		out = out.first
 	}
 	dst = append(dst, `{"id":"`...)
 	dst = append(dst, out.event.ID...)

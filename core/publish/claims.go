@@ -40,6 +40,7 @@ func (f *flush) claim(w *waiter) {
 		}
 		w.claim = f.reserve(r.Organization, headerClaim+r.Key, r.BodyHash, base)
 	}
+	clear(f.firsts)
 	events := make([]core.Event, len(r.Items))
 	for i := range r.Items {
 		item, out := &r.Items[i], &w.outcomes[i]
@@ -48,12 +49,25 @@ func (f *flush) claim(w *waiter) {
 			out.err = item.Err
 			continue
 		}
+		own := r.Key == "" && item.ID != "" // the id is an idempotency key
+		if own && r.Batch {
+			if out.first = f.firsts[repeat{item.ID, item.Hash}]; out.first != nil {
+				continue
+			}
+			f.firsts[repeat{item.ID, item.Hash}] = out
+		}
 		events[i] = core.Event{ID: eventID(r, i, base), Type: item.Type, Body: item.Body, AcceptedAt: r.Arrived}
 		out.event = &events[i]
-		if r.Key == "" && item.ID != "" {
+		if own {
 			out.claim = f.reserve(r.Organization, idClaim+item.ID, item.Hash, item.ID)
 		}
 	}
+}
+
+// repeat tells whether two events of a batch are one and the same.
+type repeat struct {
+	id   string
+	hash [32]byte
 }
 
 // eventID returns the id of item i: the given one, or one that follows from
@@ -118,6 +132,9 @@ func (f *flush) judge(w *waiter) {
 	}
 	for i := range w.outcomes {
 		out := &w.outcomes[i]
+		if out.first != nil {
+			out.err, out.stored = out.first.err, out.first.stored
+		}
 		if out.claim < 0 {
 			continue
 		}

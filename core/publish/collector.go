@@ -34,7 +34,8 @@ type waiter struct {
 	claim        int       // index of the whole request's reservation in the flush; none: -1
 	outcomes     []outcome // parallel to request.Items
 	single       [1]outcome
-	unconfirmed  error // the first delivery, or the snapshot, that failed
+	deliveries   int         // that are to be stored
+	skipped      *core.Error // why nothing has been stored, nor will be
 }
 
 func newWaiter() *waiter {
@@ -44,7 +45,7 @@ func newWaiter() *waiter {
 }
 
 func (w *waiter) reset(r *Request, deadline time.Time) {
-	w.request, w.deadline = r, deadline
+	w.request, w.deadline, w.deliveries = r, deadline, 0
 	w.events, w.bytes = max(len(r.Items), 1), 0 // an empty batch waits like an event
 	for i := range r.Items {
 		w.bytes += int64(len(r.Items[i].Body))
@@ -59,7 +60,7 @@ func (w *waiter) reset(r *Request, deadline time.Time) {
 
 // forget drops what the waiter refers to, before it goes back to its pool.
 func (w *waiter) forget() {
-	w.request, w.answer, w.err, w.outcomes, w.unconfirmed = nil, nil, nil, nil, nil
+	w.request, w.answer, w.err, w.outcomes, w.skipped = nil, nil, nil, nil, nil
 	w.single[0] = outcome{}
 }
 

@@ -15,7 +15,9 @@
 // of an endpoint renews, and reads the endpoints again when it has moved. So a
 // new endpoint gets the very next event and a deleted one gets none.
 //
-// A request is answered once all its deliveries are confirmed. If that has not
+// A request is answered once all its deliveries are confirmed. When the requests
+// of a flush make very many, Enqueue and Finish run once for each part of them, so
+// that a wide fan-out is not what all others depend on. If that has not
 // happened within the budget the answer is CodeUnavailable, which means "not
 // confirmed", not "did not happen": a request whose flush had not begun by then
 // is taken out and did not happen, one whose flush had begun may have.

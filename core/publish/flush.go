@@ -16,10 +16,15 @@ type outcome struct {
 	event      *core.Event // nil: nothing is to be delivered
 	deliveries int
 	claim      int         // index of the event's own reservation; none: -1
+	first      *outcome    // of the same event earlier in the same batch: it speaks for this one
 	stored     []byte      // the first answer, when this is a repetition
 	err        *core.Error // the event's own error
 	failed     error       // the first delivery that is not confirmed
+	notStored  int         // deliveries that are certainly not stored
 }
+
+// nothingStored reports whether no delivery can have reached the queue.
+func (o *outcome) nothingStored() bool { return o.notStored == o.deliveries }
 
 // organization is one organization's part in a flush.
 type organization struct {
@@ -38,6 +43,7 @@ type flush struct {
 	index         map[string]int // name → index
 	claims        []core.Reservation
 	states        []core.ReservationState // parallel to claims
+	firsts        map[repeat]*outcome     // of the batch whose events are being claimed
 	deliveries    []core.Delivery
 	owners        []*outcome // parallel to deliveries
 	finished      []core.Reservation
@@ -45,7 +51,7 @@ type flush struct {
 }
 
 func newFlush(p *Publisher) *flush {
-	return &flush{p: p, index: make(map[string]int)}
+	return &flush{p: p, index: make(map[string]int), firsts: make(map[repeat]*outcome)}
 }
 
 // run commits the requests of waiters and answers them.
@@ -74,8 +80,12 @@ func (f *flush) run(waiters []*waiter) {
 		return
 	}
 	f.match(ctx)
-	f.enqueue(ctx)
-	f.settle(ctx)
+	for rest := f.waiters; len(rest) > 0; {
+		n := f.cut(rest)
+		f.enqueue(ctx, rest[:n])
+		f.settle(rest[:n])
+		rest = rest[n:]
+	}
 }
 
 // recover answers what is left after a panic: nobody else would.
@@ -94,6 +104,7 @@ func (f *flush) reset() {
 	clear(f.index)
 	clear(f.claims)
 	clear(f.states)
+	clear(f.firsts)
 	clear(f.deliveries)
 	clear(f.owners)
 	clear(f.finished)
@@ -126,12 +137,25 @@ func (f *flush) gather() {
 // match finds for each organization that has events who gets them.
 func (f *flush) match(ctx context.Context) {
 	for _, w := range f.waiters {
+		if !w.hasEvents() {
+			continue
+		}
 		o := &f.organizations[w.organization]
-		if o.snapshot == nil && o.err == nil && w.hasEvents() {
+		if o.snapshot == nil && o.err == nil {
 			o.snapshot, o.err = f.load(ctx, o.name)
 		}
-		if o.err != nil && w.hasEvents() {
-			w.unconfirmed = o.err
+		if o.err != nil {
+			w.skip(asUnavailable(detailUnconfirmed, o.err))
+			continue
+		}
+		for i := range w.outcomes {
+			if out := &w.outcomes[i]; out.event != nil {
+				out.deliveries = len(o.snapshot.byType[out.event.Type])
+				w.deliveries += out.deliveries
+			}
+		}
+		if w.deliveries > f.p.o.MaxDeliveries {
+			w.skip(tooWide(w.deliveries, f.p.o.MaxDeliveries))
 		}
 	}
 }
@@ -147,6 +171,9 @@ func (f *flush) load(ctx context.Context, name string) (*snapshot, error) {
 	return s, nil
 }
 
+// skip keeps w's events out of the queue, err being its answer.
+func (w *waiter) skip(err *core.Error) { w.skipped, w.deliveries = err, 0 }
+
 func (w *waiter) hasEvents() bool {
 	for i := range w.outcomes {
 		if w.outcomes[i].event != nil {
@@ -156,45 +183,65 @@ func (w *waiter) hasEvents() bool {
 	return false
 }
 
+// cut returns how many of the next requests are stored and answered together: as
+// many as make MaxDeliveries, at least one. So a request with a wide fan-out
+// delays others, but is not what they depend on. One that has come too late by
+// then is not stored.
+func (f *flush) cut(rest []*waiter) int {
+	now := f.p.o.Now()
+	deliveries := 0
+	for i, w := range rest {
+		if w.deliveries > 0 && w.deadline.Sub(now) < minBudget {
+			w.skip(core.Unavailable(detailLate, errFlushTimeout))
+		}
+		deliveries += w.deliveries
+		if i > 0 && deliveries > f.p.o.MaxDeliveries {
+			return i
+		}
+	}
+	return len(rest)
+}
+
 // enqueue stores a delivery for each event and endpoint that match.
-func (f *flush) enqueue(ctx context.Context) {
-	for _, w := range f.waiters {
-		if w.unconfirmed != nil {
-			continue // nothing of it has been stored, and nothing will be
+func (f *flush) enqueue(ctx context.Context, part []*waiter) {
+	for _, w := range part {
+		if w.deliveries == 0 {
+			continue
 		}
 		o := &f.organizations[w.organization]
 		for i := range w.outcomes {
 			if out := &w.outcomes[i]; out.event != nil {
-				f.fanOut(ctx, o, out)
+				f.fanOut(o, out)
 			}
 		}
 	}
 	f.push(ctx)
 }
 
-func (f *flush) fanOut(ctx context.Context, o *organization, out *outcome) {
-	endpoints := o.snapshot.byType[out.event.Type]
-	out.deliveries = len(endpoints)
-	for _, endpoint := range endpoints {
+func (f *flush) fanOut(o *organization, out *outcome) {
+	for _, endpoint := range o.snapshot.byType[out.event.Type] {
 		f.deliveries = append(f.deliveries, core.Delivery{
 			ID: core.NewDeliveryID(out.event.AcceptedAt), Organization: o.name, Endpoint: endpoint, Event: out.event,
 		})
 		f.owners = append(f.owners, out)
-		if len(f.deliveries) == maxFlushDeliveries {
-			f.push(ctx)
-		}
 	}
 }
 
-// push enqueues what fanOut has gathered so far.
+// push enqueues what fanOut has gathered.
 func (f *flush) push(ctx context.Context) {
 	if len(f.deliveries) == 0 {
 		return
 	}
-	errs := f.p.o.Queue.Enqueue(ctx, f.deliveries)
-	for i, err := range errs {
-		if out := f.owners[i]; err != nil && out.failed == nil {
+	for i, err := range f.p.o.Queue.Enqueue(ctx, f.deliveries) {
+		if err == nil {
+			continue
+		}
+		out := f.owners[i]
+		if out.failed == nil {
 			out.failed = err
+		}
+		if errors.Is(err, core.ErrNotStored) {
+			out.notStored++
 		}
 	}
 	clear(f.deliveries)

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -77,13 +78,16 @@ func TestBatchItemsAreKeys(t *testing.T) {
 	one := single("one", "{}").Items[0]
 	changed := single("one", "{   }").Items[0]
 	two := single("two", "{}").Items[0]
-	got := mustPublish(t, p, request(one, changed, two, two))
-	want := `{"data":[{"id":"one","deliveries":1},` +
-		`{"error":{"code":"idempotency_mismatch","detail":"this idempotency key was used before with another body"}},` +
-		`{"id":"two","deliveries":1},` +
-		`{"error":{"code":"in_progress","detail":"the first request with this idempotency key is still being accepted","retry_after":1}}]}`
-	if got != want {
-		t.Errorf("answer %s\nwant   %s", got, want)
+	three := single("two", "{ }").Items[0] // another body than two
+	const mismatch = `{"error":{"code":"idempotency_mismatch","detail":"this idempotency key was used before with another body"}},`
+	want := `{"data":[{"id":"one","deliveries":1},` + mismatch +
+		`{"id":"two","deliveries":1},{"id":"two","deliveries":1},` + mismatch +
+		`{"id":"two","deliveries":1},{"id":"one","deliveries":1},` + strings.TrimSuffix(mismatch, ",") + `]}`
+	for range 2 {
+		got := mustPublish(t, p, request(one, changed, two, two, three, two, one, changed))
+		if got != want {
+			t.Errorf("answer %s\nwant   %s", got, want)
+		}
 	}
 	if diff := cmp.Diff([]string{"one a", "two a"}, queue.stored()); diff != "" {
 		t.Errorf("stored (-want +got):\n%s", diff)
@@ -202,9 +206,111 @@ func TestDefiniteFailureReleases(t *testing.T) {
 			t.Error("a claim that was taken over has been forgotten, and with it the first event id")
 		}
 		store.endpointsFunc = nil
+		queue.enqueueFunc = refuse(0, 1)
+		store.subscribe("acme", "a", "call.qualified")
+		time.Sleep(core.ReservationLease)
+		_, err = p.Publish(keyed(single("", "{}"), "old", 1))
+		wantCode(t, err, core.CodeUnavailable)
+		if store.claims["acme key:old"] == nil {
+			t.Error("a claim that was taken over has been forgotten because its second holder failed")
+		}
+		store.disable("acme", 0)
 		time.Sleep(core.ReservationLease)
 		if got := mustPublish(t, p, keyed(single("", "{}"), "old", 1)); got != `{"id":"evt_first","deliveries":0}` {
 			t.Errorf("answer %s", got)
+		}
+	})
+}
+
+// refuse returns an enqueueFunc that says of the deliveries named by indexes that
+// they are certainly not stored, and of all others that they are stored.
+func refuse(indexes ...int) func(context.Context, []core.Delivery) []error {
+	return func(_ context.Context, ds []core.Delivery) []error {
+		errs := make([]error, len(ds))
+		for _, i := range indexes {
+			if i < len(ds) {
+				errs[i] = core.Unavailable("the queue did not confirm", fmt.Errorf("%w: %w", core.ErrNotStored, errRedis))
+			}
+		}
+		return errs
+	}
+}
+
+// A key is free at once when the queue has refused all of what it stands for,
+// and only then.
+func TestRefusedDeliveriesRelease(t *testing.T) {
+	t.Parallel()
+	unknown := func(ctx context.Context, ds []core.Delivery) []error {
+		errs := refuse(0, 1)(ctx, ds)
+		errs[len(ds)-1] = errRedis
+		return errs
+	}
+	batch := func() *Request { return wide("e", 2) } // each event makes two deliveries
+	tests := []struct {
+		name    string
+		request *Request
+		enqueue func(context.Context, []core.Delivery) []error
+		want    []string // released
+	}{
+		{"all refused", keyed(single("", "{}"), "k", 1), refuse(0, 1), []string{"key:k"}},
+		{"one refused", keyed(single("", "{}"), "k", 1), refuse(1), nil},
+		{"one refused, one unknown", keyed(single("", "{}"), "k", 1), unknown, nil},
+		{"id", single("mine", "{}"), refuse(0, 1), []string{"id:mine"}},
+		{"batch", keyed(batch(), "k", 1), refuse(0, 1, 2, 3), []string{"key:k"}},
+		{"batch, one event refused", keyed(batch(), "k", 1), refuse(0, 1), nil},
+		{"items", batch(), refuse(0, 1, 2, 3), []string{"id:e0", "id:e1"}},
+		{"items, one refused", batch(), refuse(0, 1), []string{"id:e0"}},
+		{"items, one and a half refused", batch(), refuse(0, 1, 2), []string{"id:e0"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			store, queue := newStubStore(), &stubQueue{enqueueFunc: tt.enqueue}
+			store.subscribe("acme", "a", "call.qualified")
+			store.subscribe("acme", "b", "call.qualified")
+			p := start(t, Options{Store: store, Queue: queue})
+			_, err := p.Publish(tt.request)
+			wantCode(t, err, core.CodeUnavailable)
+			if diff := cmp.Diff(tt.want, store.released); diff != "" {
+				t.Errorf("released (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// An Enqueue that is confirmed when the flush's budget is spent is remembered all
+// the same, also at the second try; the caller is answered within two seconds.
+func TestLateConfirmationIsRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, queue := newStubStore(), &stubQueue{}
+		store.subscribe("acme", "a", "call.qualified")
+		queue.enqueueFunc = func(ctx context.Context, _ []core.Delivery) []error {
+			_ = hang(ctx)
+			return nil
+		}
+		tries := 0
+		store.finishFunc = func(ctx context.Context, _ []core.Reservation) error {
+			if tries++; tries == 1 {
+				return hang(ctx)
+			}
+			return ctx.Err()
+		}
+		p := start(t, Options{Store: store, Queue: queue})
+		began := time.Now()
+		_, err := p.Publish(keyed(single("", "{}"), "k", 1))
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("answered after %v", took)
+		}
+		if err != nil {
+			wantCode(t, err, core.CodeUnavailable)
+		}
+		time.Sleep(2*time.Second - time.Since(began))
+		if got := mustPublish(t, p, keyed(single("", "{}"), "k", 1)); !strings.HasSuffix(got, `,"deliveries":1}`) {
+			t.Errorf("answer %s", got)
+		}
+		if len(queue.calls) != 1 || tries != 2 {
+			t.Errorf("%d Enqueues and %d Finishes, want 1 and 2", len(queue.calls), tries)
 		}
 	})
 }

@@ -206,23 +206,6 @@ func TestGroupCommit(t *testing.T) {
 	})
 }
 
-func TestWideFanOutIsSplit(t *testing.T) {
-	t.Parallel()
-	store, queue := newStubStore(), &stubQueue{}
-	for range 1000 {
-		store.subscribe("acme", "e", "call.qualified")
-	}
-	p := start(t, Options{Store: store, Queue: queue})
-	items := make([]Item, 20)
-	for i := range items {
-		items[i] = item(i)
-	}
-	mustPublish(t, p, request(items...))
-	if len(queue.calls) != 2 || len(queue.calls[0]) != maxFlushDeliveries || len(queue.calls[1]) != 20_000-maxFlushDeliveries {
-		t.Errorf("%d Enqueues", len(queue.calls))
-	}
-}
-
 // Stopping flushes what waits and refuses what comes later.
 func TestRunEnds(t *testing.T) {
 	t.Parallel()
@@ -292,6 +275,7 @@ func TestOptions(t *testing.T) {
 		"no store":       {Queue: &stubQueue{}},
 		"no queue":       {Store: newStubStore()},
 		"negative bound": {Store: newStubStore(), Queue: &stubQueue{}, Flushes: -1},
+		"negative width": {Store: newStubStore(), Queue: &stubQueue{}, MaxDeliveries: -1},
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)

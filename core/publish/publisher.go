@@ -17,6 +17,7 @@ import (
 const (
 	DefaultMaxPending      = 20_000                  // events
 	DefaultMaxPendingBytes = 64 << 20                // bytes of event bodies
+	DefaultMaxDeliveries   = 50_000                  // of one request
 	DefaultFlushes         = 1                       // in flight at a time
 	DefaultBudget          = 1500 * time.Millisecond // from arrival to answer
 )
@@ -25,10 +26,6 @@ const (
 	// maxFlushEvents is where a flush stops taking more requests: the rest waits
 	// for the next one, so that no flush grows without bound.
 	maxFlushEvents = 4096
-
-	// maxFlushDeliveries bounds the deliveries that one call of Enqueue gets,
-	// and with it the memory of an event with a very wide fan-out.
-	maxFlushDeliveries = 16_384
 
 	// minBudget is what a request must have left of its budget when its flush
 	// begins. With less it would be stored and still answered CodeUnavailable,
@@ -46,16 +43,17 @@ type Store interface {
 	// Endpoints returns an organization's endpoints and their version token as
 	// of the same moment.
 	Endpoints(ctx context.Context, organization string) (endpoints []core.Endpoint, version string, err error)
-	// Finish stores the answers of claims that are still held.
+	// Finish stores the answers of claims that are still held. It may be repeated.
 	Finish(ctx context.Context, rs []core.Reservation) error
-	// Release forgets claims that are still held.
+	// Release forgets claims that are still held. It may be repeated.
 	Release(ctx context.Context, rs []core.Reservation) error
 }
 
 // Queue stores deliveries durably.
 type Queue interface {
 	// Enqueue returns nil when all deliveries are stored, else an error for each
-	// of them, in order, nil for those that are. It does not keep ds.
+	// of them, in order, nil for those that are. An error that is core.ErrNotStored
+	// is certain, any other may be a delivery that is stored. It does not keep ds.
 	Enqueue(ctx context.Context, ds []core.Delivery) []error
 }
 
@@ -66,6 +64,7 @@ type Options struct {
 	Accepting       func() error          // says why no event is accepted now; nil: always accept
 	MaxPending      int                   // events that wait or are being flushed; 0: DefaultMaxPending
 	MaxPendingBytes int64                 // their bodies; 0: DefaultMaxPendingBytes
+	MaxDeliveries   int                   // of one request, and of what is stored at a time; 0: DefaultMaxDeliveries
 	Flushes         int                   // flushes in flight at a time; 0: DefaultFlushes
 	Budget          time.Duration         // from a request's arrival to its answer; 0: DefaultBudget
 	Registerer      prometheus.Registerer // nil: metrics are kept but not registered
@@ -79,7 +78,7 @@ func (o *Options) complete() error {
 		return errors.New("publish: Options.Store is missing")
 	case o.Queue == nil:
 		return errors.New("publish: Options.Queue is missing")
-	case o.MaxPending < 0 || o.MaxPendingBytes < 0 || o.Flushes < 0 || o.Budget < 0:
+	case o.MaxPending < 0 || o.MaxPendingBytes < 0 || o.MaxDeliveries < 0 || o.Flushes < 0 || o.Budget < 0:
 		return errors.New("publish: a bound in Options is negative")
 	}
 	if o.Accepting == nil {
@@ -90,6 +89,9 @@ func (o *Options) complete() error {
 	}
 	if o.MaxPendingBytes == 0 {
 		o.MaxPendingBytes = DefaultMaxPendingBytes
+	}
+	if o.MaxDeliveries == 0 {
+		o.MaxDeliveries = DefaultMaxDeliveries
 	}
 	if o.Flushes == 0 {
 		o.Flushes = DefaultFlushes
@@ -170,8 +172,8 @@ func (p *Publisher) work() {
 // on: a flush may hold it longer than the call lasts.
 //
 // The error is a *core.Error: that of the event if r is a single bad one,
-// CodeIdempotencyMismatch, CodeInProgress, or CodeUnavailable for what could
-// not be confirmed.
+// CodeIdempotencyMismatch, CodeInProgress, CodeTooLarge for more deliveries than
+// Options.MaxDeliveries, or CodeUnavailable for what could not be confirmed.
 func (p *Publisher) Publish(r *Request) ([]byte, error) {
 	body, err := p.publish(r)
 	if err != nil {

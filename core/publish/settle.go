@@ -2,25 +2,37 @@ package publish
 
 import (
 	"context"
+	"errors"
+	"time"
 
 	"github.com/sealpost/sealpost/core"
 )
 
-// settle answers the requests of the flush. Those without an idempotency key
-// are answered at once, the others after their answers have been kept.
-func (f *flush) settle(ctx context.Context) {
-	for i, w := range f.waiters {
+const (
+	// closeTry bounds one of the two tries to close idempotency keys. They have a
+	// time of their own: a confirmation that came at the end of the flush's budget
+	// must still be remembered, or the repetition of its request is a duplicate.
+	closeTry = 200 * time.Millisecond
+	closings = 2
+)
+
+var errCloseTimeout = errors.New("the store did not close idempotency keys in time")
+
+// settle answers the requests of part. Those without an idempotency key are
+// answered at once, the others after their answers have been kept.
+func (f *flush) settle(part []*waiter) {
+	for i, w := range part {
 		keyed := f.conclude(w)
 		f.count(w)
 		if !keyed {
-			f.waiters[i] = nil // answered: it belongs to its caller again
+			part[i] = nil // answered: it belongs to its caller again
 			w.finish()
 		}
 	}
-	f.closeClaims(ctx)
-	for i, w := range f.waiters {
+	f.closeClaims()
+	for i, w := range part {
 		if w != nil {
-			f.waiters[i] = nil
+			part[i] = nil
 			w.finish()
 		}
 	}
@@ -53,10 +65,12 @@ func (f *flush) conclude(w *waiter) (keyed bool) {
 	if w.err != nil || w.answer != nil {
 		return false // decided by its claim
 	}
-	keyed = f.concludeItems(w)
+	failed, keyed := f.concludeItems(w)
 	switch {
-	case w.unconfirmed != nil:
-		w.err = asUnavailable(detailUnconfirmed, w.unconfirmed)
+	case w.skipped != nil:
+		w.err = w.skipped
+	case failed != nil:
+		w.err = asUnavailable(detailUnconfirmed, failed)
 	case w.request.Batch:
 		w.answer = appendBatch(nil, w.outcomes)
 	case w.outcomes[0].err != nil:
@@ -74,22 +88,21 @@ func (f *flush) conclude(w *waiter) (keyed bool) {
 	return keyed
 }
 
-// concludeItems closes the claims of w's own events and notes in unconfirmed
-// the first delivery that failed. An event whose deliveries are all confirmed
-// keeps its answer even when another event of its batch failed.
-func (f *flush) concludeItems(w *waiter) (keyed bool) {
-	stored := w.unconfirmed == nil
+// concludeItems closes the claims of w's own events and returns the first
+// delivery's failure. An event whose deliveries are all confirmed keeps its
+// answer even when another event of its batch failed.
+func (f *flush) concludeItems(w *waiter) (failed error, keyed bool) {
 	for i := range w.outcomes {
 		out := &w.outcomes[i]
 		if out.event == nil {
 			continue
 		}
-		if out.failed != nil && w.unconfirmed == nil {
-			w.unconfirmed = out.failed
+		if failed == nil {
+			failed = out.failed
 		}
 		switch {
 		case out.claim < 0:
-		case !stored:
+		case w.skipped != nil, out.failed != nil && out.nothingStored():
 			f.release(out.claim)
 			keyed = true
 		case out.failed == nil:
@@ -97,13 +110,16 @@ func (f *flush) concludeItems(w *waiter) (keyed bool) {
 			keyed = true
 		}
 	}
-	return keyed
+	return failed, keyed
 }
 
 // nothingStored reports whether no delivery of w can have reached the queue.
 func (w *waiter) nothingStored() bool {
+	if w.skipped != nil {
+		return true
+	}
 	for i := range w.outcomes {
-		if w.outcomes[i].deliveries > 0 {
+		if !w.outcomes[i].nothingStored() {
 			return false
 		}
 	}
@@ -128,15 +144,30 @@ func (f *flush) release(claim int) {
 // closeClaims keeps the answers. A failure changes no answer: the deliveries
 // are stored, and to say otherwise would make the caller repeat them. A later
 // repetition takes over the claim with the same event id.
-func (f *flush) closeClaims(ctx context.Context) {
-	if len(f.finished) > 0 {
-		if err := f.p.o.Store.Finish(ctx, f.finished); err != nil {
-			f.p.complain("answers to idempotency keys were not kept; a repetition may be delivered again under the same event id", err)
+func (f *flush) closeClaims() {
+	if err := closeAll(f.p.o.Store.Finish, f.finished); err != nil {
+		f.p.complain("answers to idempotency keys were not kept; a repetition may be delivered again under the same event id", err)
+	}
+	if err := closeAll(f.p.o.Store.Release, f.released); err != nil {
+		f.p.complain("idempotency keys were not released; they are free when their lease ends", err)
+	}
+	clear(f.finished)
+	clear(f.released)
+	f.finished, f.released = f.finished[:0], f.released[:0]
+}
+
+// closeAll closes rs by one of the store's calls, which both may be repeated.
+func closeAll(call func(context.Context, []core.Reservation) error, rs []core.Reservation) (err error) {
+	if len(rs) == 0 {
+		return nil
+	}
+	for range closings {
+		ctx, cancel := context.WithTimeoutCause(context.Background(), closeTry, errCloseTimeout)
+		err = call(ctx, rs)
+		cancel()
+		if err == nil {
+			return nil
 		}
 	}
-	if len(f.released) > 0 {
-		if err := f.p.o.Store.Release(ctx, f.released); err != nil {
-			f.p.complain("idempotency keys were not released; they are free when their lease ends", err)
-		}
-	}
+	return err
 }

@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // stubStore keeps endpoints and reservations in memory. A xxxFunc replaces the
-// method of its name.
+// method of its name, but finishFunc only says whether it fails.
 type stubStore struct {
 	beginFunc     func(ctx context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error)
 	endpointsFunc func(ctx context.Context, organization string) ([]core.Endpoint, string, error)
@@ -119,7 +119,9 @@ func (s *stubStore) Endpoints(ctx context.Context, organization string) ([]core.
 
 func (s *stubStore) Finish(ctx context.Context, rs []core.Reservation) error {
 	if s.finishFunc != nil {
-		return s.finishFunc(ctx, rs)
+		if err := s.finishFunc(ctx, rs); err != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
