@@ -58,9 +58,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// hangUp closes the connection between two exchanges; over TLS it says so.
-func (c *conn) hangUp() { _ = c.Close() }
-
 // cut closes the connection at once: the peer may not be reading, and a TLS
-// farewell would wait for it.
+// farewell would wait for it, for up to five seconds.
 func (c *conn) cut() { _ = c.raw.Close() }

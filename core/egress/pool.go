@@ -101,7 +101,7 @@ func (p *pool) tryGet(key string) (grant, chan grant) {
 		h.waiting = append(h.waiting, wait)
 	}
 	p.mu.Unlock()
-	hangUpAll(expired)
+	cutAll(expired)
 	return g, wait
 }
 
@@ -133,7 +133,7 @@ func (p *pool) put(c *conn) {
 	h := p.hosts[c.key]
 	if p.closed || c.generation != h.generation {
 		p.mu.Unlock()
-		c.hangUp()
+		c.cut()
 		p.free(c.key)
 		return
 	}
@@ -155,7 +155,7 @@ func (p *pool) put(c *conn) {
 	p.link(h, c)
 	p.mu.Unlock()
 	if surplus != nil {
-		surplus.hangUp()
+		surplus.cut()
 	}
 }
 
@@ -196,7 +196,7 @@ func (p *pool) dropIdle(key string) {
 		p.forget(key, h)
 	}
 	p.mu.Unlock()
-	hangUpAll(idle)
+	cutAll(idle)
 }
 
 // reap closes the connections that have been idle for too long.
@@ -208,7 +208,7 @@ func (p *pool) reap() {
 		p.discard(p.oldest)
 	}
 	p.mu.Unlock()
-	hangUpAll(expired)
+	cutAll(expired)
 }
 
 // close closes every idle connection and sends away who waits; connections in
@@ -225,7 +225,7 @@ func (p *pool) close() {
 		p.forget(key, h)
 	}
 	p.mu.Unlock()
-	hangUpAll(idle)
+	cutAll(idle)
 }
 
 // takeIdle removes all idle connections of h and returns them. The caller holds
@@ -287,8 +287,8 @@ func (p *pool) unlink(h *host, i int) {
 	p.idle--
 }
 
-func hangUpAll(conns []*conn) {
+func cutAll(conns []*conn) {
 	for _, c := range conns {
-		c.hangUp()
+		c.cut()
 	}
 }

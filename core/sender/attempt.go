@@ -22,6 +22,10 @@ const maxRestarts = 3
 // two are compared.
 const clockSlack = time.Second
 
+// maxSignings bounds how often a request is signed anew because its record grew
+// too old meanwhile.
+const maxSignings = 3
+
 // errPanic says that an attempt panicked. It concerns its delivery alone.
 var errPanic = errors.New("panic in an attempt")
 
@@ -151,16 +155,20 @@ func (a *attempt) write(m *egress.Message) error {
 	if a.lease.Err() != nil {
 		return errLeaseLost
 	}
-	if err := a.refresh(); err != nil {
-		return err
+	for range maxSignings {
+		if err := a.refresh(); err != nil {
+			return err
+		}
+		header, err := a.appendHeader(m.Header[:0], a.s.now())
+		if err != nil {
+			return err
+		}
+		m.Header, m.Body = header, a.d.Event.Body
+		if a.rec.fresh(a.s.now()) { // signing a large body for many secrets takes its time
+			return nil
+		}
 	}
-	now := a.s.now()
-	header, err := a.appendHeader(m.Header[:0], now)
-	if err != nil {
-		return err
-	}
-	m.Header, m.Body = header, a.d.Event.Body
-	return nil
+	return errNoRecord
 }
 
 // refresh reads the record again if it is too old to begin under, and returns

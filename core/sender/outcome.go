@@ -23,7 +23,8 @@ const (
 
 	// lateness is how long after its due time a delivery is still tried although
 	// its time to give up has come meanwhile. The last wait of a schedule may end
-	// after that time, since jitter or the endpoint's Retry-After drew it out.
+	// after that time, since jitter or the endpoint's Retry-After drew it out; and
+	// with a schedule of seconds the first attempt may, when a sender died.
 	lateness = time.Hour
 )
 
@@ -127,10 +128,11 @@ func (s *Sender) giveUpAt(d *core.Delivery) time.Time { return d.Event.AcceptedA
 
 // expired reports whether d has to be given up without another attempt.
 func (s *Sender) expired(d *core.Delivery, now time.Time) bool {
-	if now.Before(s.giveUpAt(d)) {
-		return false
+	due := d.Due
+	if due.IsZero() {
+		due = d.Event.AcceptedAt
 	}
-	return d.Due.IsZero() || now.After(d.Due.Add(lateness))
+	return !now.Before(s.giveUpAt(d)) && now.After(due.Add(lateness))
 }
 
 // ended is the verdict on a delivery that ends without an attempt: discarded if

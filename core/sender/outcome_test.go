@@ -108,7 +108,8 @@ func TestExpired(t *testing.T) {
 	}{
 		{name: "fresh", now: accepted},
 		{name: "fresh, just in time", now: end.Add(-time.Second)},
-		{name: "fresh, too late", now: end, want: true},
+		{name: "fresh, after the end of a short schedule", now: end.Add(time.Second)},
+		{name: "fresh, too late", now: accepted.Add(lateness + time.Second), want: true},
 		{name: "due before the end, at once", due: end.Add(-time.Second), now: end.Add(time.Second)},
 		{name: "due after the end, at once", due: end.Add(30 * time.Minute), now: end.Add(31 * time.Minute)},
 		{name: "due before the end, found much later", due: end.Add(-time.Second), now: end.Add(lateness + time.Second), want: true},

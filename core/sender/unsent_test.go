@@ -103,7 +103,7 @@ func TestEndsWithoutAttempt(t *testing.T) {
 			f.store.set(ref, func(e *core.Endpoint) { e.Enabled = false })
 		}, status: core.StatusFailed, reason: core.ReasonDisabled},
 		{name: "expired", set: func(f *fixture, _ core.EndpointRef, d *core.Delivery) {
-			d.Event.AcceptedAt = time.Now().Add(-f.lifetime)
+			d.Event.AcceptedAt = time.Now().Add(-max(f.lifetime, lateness) - time.Second)
 		}, status: core.StatusFailed, reason: core.ReasonExpired},
 	}
 	for _, tt := range tests {
