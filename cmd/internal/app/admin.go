@@ -38,11 +38,23 @@ type readyCheck struct {
 	check func(context.Context) error
 }
 
-// newAdmin binds the listener.
-func newAdmin(address string, registry *prometheus.Registry, log *slog.Logger, checks ...readyCheck) (*admin, error) {
+// bind listens on the address of a setting.
+func bind(variable, address string) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return nil, badSetting(variable, fmt.Sprintf("%q is not an address like :8080 or 127.0.0.1:8080", address))
+	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("SEALPOST_ADMIN_LISTEN: %w", err)
+		return nil, fmt.Errorf("%s: %w", variable, err)
+	}
+	return listener, nil
+}
+
+// newAdmin binds the listener.
+func newAdmin(address string, registry *prometheus.Registry, log *slog.Logger, checks ...readyCheck) (*admin, error) {
+	listener, err := bind("SEALPOST_ADMIN_LISTEN", address)
+	if err != nil {
+		return nil, err
 	}
 	a := &admin{listener: listener, log: log, checks: checks}
 	mux := http.NewServeMux()
@@ -58,7 +70,7 @@ func newAdmin(address string, registry *prometheus.Registry, log *slog.Logger, c
 	})
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	// No cmdline: a master key may be given as a flag.
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -3,6 +3,7 @@ package app
 import (
 	"errors"
 	"io"
+	"maps"
 	"regexp"
 	"strings"
 
@@ -48,7 +49,7 @@ func parse(role Role, args []string, stdout io.Writer) (command runner, err erro
 	}()
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return nil, &usageError{text: nameVariable(err.Error())}
+		return nil, &usageError{text: nameVariable(err.Error(), variables(parser.Model.Node))}
 	}
 	command, ok := parsed.Selected().Target.Addr().Interface().(runner)
 	if !ok {
@@ -77,15 +78,49 @@ func newParser(role Role, stdout io.Writer) (*kong.Kong, error) {
 
 var flagName = regexp.MustCompile(`--([a-z][a-z-]*)`)
 
+// variables returns the environment variable of each flag that has one.
+func variables(node *kong.Node) map[string]string {
+	byFlag := make(map[string]string)
+	for _, flag := range node.Flags {
+		if len(flag.Envs) > 0 {
+			byFlag[flag.Name] = flag.Envs[0]
+		}
+	}
+	for _, child := range node.Children {
+		maps.Copy(byFlag, variables(child))
+	}
+	return byFlag
+}
+
 // nameVariable puts the environment variable before a message that names only
 // its flag.
-func nameVariable(message string) string {
-	if strings.Contains(message, "SEALPOST_") || strings.HasPrefix(message, "unknown flag") {
-		return message
-	}
+func nameVariable(message string, byFlag map[string]string) string {
 	m := flagName.FindStringSubmatch(message)
-	if m == nil {
+	if m == nil || byFlag[m[1]] == "" || strings.Contains(message, byFlag[m[1]]) {
 		return message
 	}
-	return "SEALPOST_" + strings.ToUpper(strings.ReplaceAll(m[1], "-", "_")) + ": " + message
+	return byFlag[m[1]] + ": " + message
+}
+
+// unknownVariables returns the SEALPOST_ variables of the environment that
+// neither program knows: most likely typing errors.
+func unknownVariables(environ []string) ([]string, error) {
+	known := make(map[string]bool)
+	for _, role := range []Role{Gateway, Sender} {
+		parser, err := newParser(role, io.Discard)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range variables(parser.Model.Node) {
+			known[name] = true
+		}
+	}
+	var unknown []string
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "SEALPOST_") && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown, nil
 }

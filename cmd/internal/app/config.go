@@ -24,8 +24,8 @@ type redisSettings struct {
 
 // logSettings say what is logged and how.
 type logSettings struct {
-	LogLevel  slog.Level `env:"SEALPOST_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
-	LogFormat string     `env:"SEALPOST_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
+	LogLevel  logLevel `env:"SEALPOST_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	LogFormat string   `env:"SEALPOST_LOG_FORMAT" default:"auto" enum:"auto,json,text" help:"json, text, or auto: text on a terminal, else json."`
 }
 
 // keySettings hold the master keys.
@@ -69,7 +69,7 @@ const (
 	attemptsPerCore     = 64
 	shutdownSlack       = 5 * time.Second
 	minDeliveryTimeout  = 100 * time.Millisecond
-	maxDeliveryTimeout  = 5 * time.Minute
+	maxDeliveryTimeout  = 3 * time.Minute // a bundle has five
 	maxEndpointsCeiling = 10_000
 )
 
@@ -130,7 +130,8 @@ func (s *deliverySettings) validate() error {
 		return badSetting("SEALPOST_DELIVERY_TIMEOUT", fmt.Sprintf("must be between %v and %v", minDeliveryTimeout, maxDeliveryTimeout))
 	}
 	if err := s.schedule().Validate(); err != nil {
-		return badSetting("SEALPOST_RETRY_BASE, _FACTOR, _CAP, _MAX_ATTEMPTS", err.Error())
+		word, _, _ := strings.Cut(err.Error(), ":")
+		return badSetting("SEALPOST_RETRY_"+strings.ToUpper(strings.ReplaceAll(word, " ", "_")), err.Error())
 	}
 	if s.Concurrency < 0 || s.Concurrency > maxConcurrency {
 		return badSetting("SEALPOST_CONCURRENCY", fmt.Sprintf("must be between 0 and %d", maxConcurrency))
@@ -147,6 +148,20 @@ func (s *deliverySettings) validate() error {
 	if s.DeadLetterRetention < time.Minute {
 		return badSetting("SEALPOST_DEAD_LETTER_RETENTION", "must be at least 1m")
 	}
+	return nil
+}
+
+// logLevel is how much is logged.
+type logLevel slog.Level
+
+// UnmarshalText reads a level by its name.
+func (l *logLevel) UnmarshalText(text []byte) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[strings.ToLower(string(text))]
+	if !ok {
+		return fmt.Errorf("%q is none of debug, info, warn, error", text)
+	}
+	*l = logLevel(level)
 	return nil
 }
 

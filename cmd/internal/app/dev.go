@@ -29,11 +29,14 @@ type dev struct {
 	logSettings
 }
 
+// masterKeyFile is where dev keeps the master key that it made up.
+const masterKeyFile = "master.key"
+
 // The organization and the sample endpoint of dev.
 const (
 	devOrganization = "dev"
 	devDescription  = "Sample endpoint of gateway dev"
-	devKeyLifetime  = 30 * 24 * time.Hour
+	devKeyLifetime  = 7 * 24 * time.Hour
 )
 
 func (c *dev) run(ctx context.Context, env environment) (err error) {
@@ -53,12 +56,14 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 		return err
 	}
 	defer unlock()
-	ring, err := devKeyring(filepath.Join(dir, "master.key"))
+	ring, err := devKeyring(filepath.Join(dir, masterKeyFile))
 	if err != nil {
 		return err
 	}
 
-	outer := newGroup(log)
+	ctx, cancel := context.WithCancel(ctx) // everything ends when Redis does
+	defer cancel()
+	outer := newGroup(log, cancel)
 	defer func() { err = errors.Join(err, outer.stopAll()) }()
 	server, err := startDevRedis(ctx, dir, c.Memory, log)
 	if err != nil {
@@ -87,7 +92,7 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 	if err != nil {
 		return errors.Join(err, b.close())
 	}
-	fmt.Fprintf(env.stdout, devGreeting, core.Version, server.description, "http://"+address, "http://"+b.admin.listener.Addr().String(), receiver.url(), server.url, key,
+	fmt.Fprintf(env.stdout, devGreeting, core.Version, server.description, filepath.Join(dir, masterKeyFile), "http://"+address, "http://"+b.admin.listener.Addr().String(), receiver.url(), server.url, key,
 		"http://"+address, key, c.EventTypes[0])
 	return b.wait(ctx)
 }
@@ -96,10 +101,11 @@ const devGreeting = `
 Sealpost %s, everything in one process. Stop it with Ctrl-C.
 
   Redis     %s
+  secrets   derived from a master key made up for you, in %s
   API       %s/api/v1
   admin     %s/metrics
   receiver  %s (subscribed to all event types)
-  SEALPOST_REDIS_URL='%s' gives bin/gateway keys access to this instance
+  keys      SEALPOST_REDIS_URL='%s' bin/gateway keys list
   API key   %s
 
 Publish an event; the line that comes back here is the receiver's:

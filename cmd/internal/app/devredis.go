@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +34,10 @@ func startDevRedis(ctx context.Context, dir string, memory bool, log *slog.Logge
 	if binary, err := exec.LookPath("redis-server"); err == nil && !memory {
 		return startChildRedis(ctx, binary, dir, log)
 	}
+	advice := ""
+	if !memory {
+		advice = " (install redis-server to keep it)"
+	}
 	simulated := miniredis.NewMiniRedis()
 	simulated.ClockTTL(true) // its keys expire by the clock, as in Redis
 	if err := simulated.StartAddr("127.0.0.1:0"); err != nil {
@@ -39,7 +45,7 @@ func startDevRedis(ctx context.Context, dir string, memory bool, log *slog.Logge
 	}
 	return &devRedis{
 		url:         "redis://" + simulated.Addr() + "/0",
-		description: "embedded, in memory: EVERYTHING IS FORGOTTEN when this process ends (install redis-server to keep it)",
+		description: "embedded, in memory: EVERYTHING IS FORGOTTEN when this process ends" + advice,
 		run: func(ctx context.Context) error {
 			<-ctx.Done()
 			simulated.Close()
@@ -65,18 +71,27 @@ func startChildRedis(ctx context.Context, binary, dir string, log *slog.Logger) 
 	}
 	defer output.Close()
 	child := exec.Command(binary, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700",
-		"--dir", dir, "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction")
+		"--dir", dir, "--maxmemory", "1gb", "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction")
 	child.Stdout, child.Stderr = output, output
-	// Its own process group: Ctrl-C is for us, and Redis has to outlive our drain.
-	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := child.Start(); err != nil {
+	child.SysProcAttr = childAttributes()
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		// On Linux the child ends with the thread that started it, so this one is
+		// kept until then.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := child.Start()
+		started <- err
+		if err == nil {
+			ended <- child.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- child.Wait() }()
 	if err := awaitRedis(ctx, client, ended); err != nil {
 		child.Process.Kill()
-		return nil, fmt.Errorf("redis-server does not answer (see %s): %w", output.Name(), err)
+		return nil, fmt.Errorf("redis-server does not answer: %w; its last words: %s", err, lastLine(output.Name()))
 	}
 	return &devRedis{
 		url:         "unix://" + socket + "?db=0",
@@ -98,6 +113,16 @@ func startChildRedis(ctx context.Context, binary, dir string, log *slog.Logger) 
 	}, nil
 }
 
+// lastLine returns the end of a log file.
+func lastLine(file string) string {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	return lines[len(lines)-1]
+}
+
 // awaitRedis returns once the server answers, or why it never will.
 func awaitRedis(ctx context.Context, client *redis.Client, ended <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, redisStart)
@@ -111,7 +136,7 @@ func awaitRedis(ctx context.Context, client *redis.Client, ended <-chan error) e
 		}
 		select {
 		case ended := <-ended:
-			return errors.Join(errors.New("it ended"), ended)
+			return fmt.Errorf("it ended (%v)", ended)
 		case <-ctx.Done():
 			return err
 		case <-tick.C:

@@ -12,6 +12,7 @@ import (
 // their start, each only after the one that uses it is gone.
 type group struct {
 	log     *slog.Logger
+	onEnd   func() // called when a component has returned
 	members []*member
 	ended   chan *member // a member whose run returned by itself; capacity: all members
 }
@@ -26,8 +27,10 @@ type member struct {
 // maxMembers bounds a group; wiring is static, so exceeding it is a bug.
 const maxMembers = 16
 
-func newGroup(log *slog.Logger) *group {
-	return &group{log: log, ended: make(chan *member, maxMembers)}
+// newGroup returns an empty group. onEnd tells those outside who depend on its
+// components that one has returned.
+func newGroup(log *slog.Logger, onEnd func()) *group {
+	return &group{log: log, onEnd: onEnd, ended: make(chan *member, maxMembers)}
 }
 
 // start runs a component. run has to return after its context ends, once all
@@ -43,6 +46,7 @@ func (g *group) start(name string, run func(context.Context) error) {
 		m.err = run(ctx)
 		close(m.done)
 		g.ended <- m
+		g.onEnd()
 	}()
 }
 
@@ -53,7 +57,7 @@ func (g *group) wait(ctx context.Context, stopping func()) error {
 	var early error
 	select {
 	case <-ctx.Done():
-		g.log.Info("stopping")
+		g.log.Info("stopping", "note", "what is under way is finished first; a second signal ends at once")
 	case m := <-g.ended:
 		early = fmt.Errorf("%s ended: %w", m.name, errors.Join(m.err, errStoppedEarly))
 	}

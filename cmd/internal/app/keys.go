@@ -60,7 +60,9 @@ func (c *keysCreate) run(ctx context.Context, env environment) error {
 			core.APIKey
 		}{key, record})
 	}
-	_, err = fmt.Fprintf(env.stdout, "%s\n\nThis is the key %s of %s (%s). It is shown only now: store it safely.\n", key, record.ID, c.Org, c.Scopes)
+	// The key alone on standard output, so that KEY=$(gateway keys create …) works.
+	fmt.Fprintf(env.stderr, "This is the key %s of %s (%s). It is shown only now: store it safely.\n", record.ID, c.Org, c.Scopes)
+	_, err = fmt.Fprintln(env.stdout, key)
 	return err
 }
 

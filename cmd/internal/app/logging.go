@@ -10,7 +10,7 @@ import (
 
 // logger returns the logger that the settings ask for.
 func (s *logSettings) logger(w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: s.LogLevel}
+	options := &slog.HandlerOptions{Level: slog.Level(s.LogLevel)}
 	text := s.LogFormat == "text"
 	if f, ok := w.(*os.File); ok && s.LogFormat == "auto" {
 		info, err := f.Stat()

@@ -45,7 +45,10 @@ const (
 func Main(role Role, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)                             // from here on a signal kills instead of waiting for the drain
+	context.AfterFunc(ctx, stop) // from here on a signal kills instead of waiting for the drain
+	// A closed pipe on standard output is an error of a write, not our end: the
+	// reader of our log may go before our drain is over.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // until there is a log: commands show errors once
 	return run(ctx, role, args, os.Stdout, os.Stderr)
 }

@@ -14,8 +14,9 @@ import (
 const lookupTimeout = 2 * time.Second
 
 // ownAddresses returns where Redis and this process's admin listener are, which
-// no delivery may reach. A name that does not resolve now is left out: the
-// guard against non-public addresses stands before this one.
+// no delivery may reach even where SEALPOST_ALLOW_NETS opens their network. What
+// it cannot know is left out: other hosts' admin listeners, the nodes that a
+// Cluster or Sentinel names later, a name that does not resolve at the start.
 func ownAddresses(ctx context.Context, redisURL, admin string) ([]netip.AddrPort, error) {
 	options, err := redisstore.ParseURL(redisURL)
 	if err != nil {
@@ -41,16 +42,13 @@ func ownAddresses(ctx context.Context, redisURL, admin string) ([]netip.AddrPort
 }
 
 // resolve returns the addresses of host. An unspecified one stands for every
-// interface, of which the loopback ones can be named.
+// interface of this machine.
 func resolve(ctx context.Context, host string) []netip.Addr {
-	loopback := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
-	if host == "" {
-		return loopback
-	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip.IsUnspecified() {
-			return loopback
-		}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case host == "" || err == nil && ip.IsUnspecified():
+		return interfaces()
+	case err == nil:
 		return []netip.Addr{ip.Unmap()}
 	}
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
@@ -61,4 +59,19 @@ func resolve(ctx context.Context, host string) []netip.Addr {
 		ips[i] = ips[i].Unmap()
 	}
 	return ips
+}
+
+// interfaces returns this machine's own addresses.
+func interfaces() []netip.Addr {
+	own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return own
+	}
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, prefix.Addr().Unmap())
+		}
+	}
+	return own
 }

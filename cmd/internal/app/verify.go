@@ -1,7 +1,9 @@
 package app
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -38,7 +40,13 @@ func (v *verify) run(_ context.Context, env environment) error {
 	if tolerance == 0 {
 		tolerance = math.MaxInt64
 	}
-	if err := sign.Verify([][]byte{key}, headers.get, body, time.Now(), tolerance); err != nil {
+	check := func(body []byte) error {
+		return sign.Verify([][]byte{key}, headers.get, body, time.Now(), tolerance)
+	}
+	if err := check(body); err != nil {
+		if trimmed, ok := bytes.CutSuffix(body, []byte("\n")); ok && check(trimmed) == nil {
+			return errors.New("the signature fits the input without its last line break: use printf %s instead of echo")
+		}
 		return err
 	}
 	_, err = fmt.Fprintln(env.stdout, "signature verified")

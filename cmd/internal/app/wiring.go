@@ -3,9 +3,8 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +39,7 @@ type base struct {
 // halves need. On an error nothing stays behind.
 func newBase(role string, at *redisSettings, adminListen string, ring *sign.Keyring, deadLetters time.Duration, log *slog.Logger) (b *base, err error) {
 	redis.SetLogger(redisLog{log})
-	b = &base{log: log, registry: newRegistry(role), ring: ring, members: newGroup(log)}
+	b = &base{log: log, registry: newRegistry(role), ring: ring, members: newGroup(log, func() {})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
@@ -68,7 +67,20 @@ func newBase(role string, at *redisSettings, adminListen string, ring *sign.Keyr
 	b.members.start("admin listener", b.admin.run)
 	log.Info("admin listening", "addr", b.admin.listener.Addr().String())
 	log.Info("master keys", "fingerprints", ring.Fingerprints())
+	b.lookAround()
 	return b, nil
+}
+
+// lookAround says at the start what the operator should know at once.
+func (b *base) lookAround() {
+	if unknown, err := unknownVariables(os.Environ()); err == nil && len(unknown) > 0 {
+		b.log.Warn("unknown variables in the environment: typing errors?", "variables", unknown)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	if err := b.store.Check(ctx); err != nil {
+		b.log.Warn("redis is not ready; going on, /readyz tells when it is", "error", err)
+	}
 }
 
 func (b *base) queueOptions(client redis.UniversalClient) queue.Options {
@@ -88,7 +100,9 @@ func (b *base) open(at *redisSettings, profile redisstore.Profile) (redis.Univer
 // wait runs until ctx ends or a member fails, then stops everything in the
 // reverse order of its start.
 func (b *base) wait(ctx context.Context) error {
-	return errors.Join(b.members.wait(ctx, b.admin.drain), b.close())
+	err := errors.Join(b.members.wait(ctx, b.admin.drain), b.close())
+	b.log.Info("stopped")
+	return err
 }
 
 // close stops what runs and releases what is open.
@@ -110,9 +124,9 @@ func (b *base) startGateway(listen string, api *apiSettings, targets *targetSett
 		return "", err
 	}
 	policy := egress.URLPolicy{AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets}
-	listener, err := net.Listen("tcp", listen)
+	listener, err := bind("SEALPOST_LISTEN", listen)
 	if err != nil {
-		return "", fmt.Errorf("SEALPOST_LISTEN: %w", err)
+		return "", err
 	}
 	server, err := gateway.New(gateway.Options{
 		Listener: listener, Store: b.store, Keys: b.store, Publisher: publisher, Keyring: b.ring,
@@ -133,6 +147,10 @@ func (b *base) startGateway(listen string, api *apiSettings, targets *targetSett
 	return server.Addr().String(), nil
 }
 
+// abortMargin keeps the last attempts from being cut off: the consumer gives up
+// on its handlers a little before its time is over.
+const abortMargin = time.Second
+
 // startSender starts the delivering half.
 func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *deliverySettings, targets *targetSettings) error {
 	own, err := ownAddresses(ctx, at.RedisURL, b.admin.listener.Addr().String())
@@ -149,7 +167,8 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	deliverer, err := sender.New(sender.Options{
 		Store: b.store, Queue: b.producer, Client: client, Keyring: b.ring,
 		Schedule: delivery.schedule(), DeliveryTimeout: delivery.DeliveryTimeout, Concurrency: delivery.Concurrency,
-		Registerer: b.registry, Logger: b.log,
+		PerEndpoint: max(1, min(sender.DefaultPerEndpoint, delivery.Concurrency/2)), // never all slots for one
+		Registerer:  b.registry, Logger: b.log,
 	})
 	if err != nil {
 		return err
@@ -160,7 +179,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	}
 	consumer, err := queue.NewConsumer(queue.ConsumerOptions{
 		Options: b.queueOptions(queueClient), Handler: deliverer.Handle, OnStop: deliverer.Drain,
-		ShutdownTimeout: delivery.ShutdownTimeout,
+		ShutdownTimeout: delivery.ShutdownTimeout + abortMargin,
 	})
 	if err != nil {
 		return err
@@ -169,6 +188,6 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		return err
 	}
 	b.members.start("queue", consumer.Run)
-	b.log.Info("sender ready", "concurrency", delivery.Concurrency, "delivery_timeout", delivery.DeliveryTimeout)
+	b.log.Info("sender ready", "concurrency", delivery.Concurrency, "delivery_timeout", delivery.DeliveryTimeout.String())
 	return nil
 }

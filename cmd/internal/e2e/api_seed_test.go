@@ -174,7 +174,7 @@ func TestSeedDocuments(t *testing.T) {
 
 	deleted := acme.do(http.StatusOK, "DELETE", path, "")
 	sameShape(t, "delete", deleted.body, seedDeleted)
-	if want := `{"id":"` + e.ID + `","deleted":true}`; string(deleted.body) != want {
+	if want := `{"id":"` + e.ID + `","deleted":true}`; strings.TrimSuffix(string(deleted.body), "\n") != want {
 		t.Errorf("delete answers %s, want %s", deleted.body, want)
 	}
 	for _, gone := range []string{"GET " + path, "DELETE " + path, "POST " + path + "/rotate-secret", "GET " + path + "/deliveries"} {

@@ -75,7 +75,7 @@ func TestSenderKilled(t *testing.T) {
 // goes back, to be delivered by the next sender; nothing is sent twice.
 func TestSenderStopped(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "4"})
+	s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "8"})
 	acme := s.client("acme", "admin,publish")
 	held := newGate()
 	r := newReceiver(t, s.ca, func(_ int, _ *received, w http.ResponseWriter) {
