@@ -59,6 +59,7 @@ func (r *receiver) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusNotFound)
 		return
 	}
+	l := r.ledger.Load()
 	if b := r.behave.Load(); b != nil {
 		wait, status := (*b)(endpoint)
 		if wait > 0 {
@@ -70,9 +71,8 @@ func (r *receiver) handle(ctx *fasthttp.RequestCtx) {
 			return
 		}
 	}
-	l := r.ledger.Load()
-	if l == nil {
-		return
+	if l == nil || l != r.ledger.Load() {
+		return // the run that this belongs to is over
 	}
 	seq, sent, ok := readEvent(ctx.PostBody())
 	if !ok {

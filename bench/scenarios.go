@@ -36,9 +36,17 @@ const (
 	backlogSize = 20_000
 )
 
+// some returns the settings to try: with --quick the first one only.
+func (r *runner) some(settings ...int) []int {
+	if r.o.quick {
+		return settings[:1]
+	}
+	return settings
+}
+
 // floor: producer to receiver with nothing between; the best of three.
 func (r *runner) floor(ctx context.Context) error {
-	for _, conns := range []int{32, 64, 256} {
+	for _, conns := range r.some(32, 64, 256) {
 		res, err := r.measure(ctx, load{scenario: "floor", variant: fmt.Sprintf("%d conns", conns), target: r.receiver.url(0), conns: conns, batch: 1, status: 200, endpoints: 1})
 		if err != nil {
 			return err
@@ -69,7 +77,7 @@ func (r *runner) plainAsynq(ctx context.Context) error {
 		r.add(res)
 		return nil
 	}
-	for _, concurrency := range []int{16, 64, 256} {
+	for _, concurrency := range r.some(16, 64, 256) {
 		if err := run(fmt.Sprintf("concurrency %d", concurrency), "5ms", concurrency, 0); err != nil {
 			return err
 		}
@@ -93,6 +101,9 @@ func (r *runner) subscribed(ctx context.Context, n int, f func(*stack) error) er
 	if err := f(s); err != nil {
 		return err
 	}
+	if r.stack != s {
+		return nil // it is gone, with its endpoints
+	}
 	return api.unsubscribe(ctx, ids)
 }
 
@@ -101,7 +112,7 @@ func batchURL(s *stack) string  { return s.api + "/api/v1/events/batch" }
 
 func (r *runner) single(ctx context.Context) error {
 	return r.subscribed(ctx, 1, func(s *stack) error {
-		for _, conns := range []int{64, 256} {
+		for _, conns := range r.some(64, 256) {
 			res, err := r.measure(ctx, load{scenario: "single", variant: fmt.Sprintf("%d conns", conns), target: eventsURL(s), key: s.key, conns: conns, batch: 1, endpoints: 1, processes: s.processes()})
 			if err != nil {
 				return err
@@ -114,7 +125,7 @@ func (r *runner) single(ctx context.Context) error {
 
 func (r *runner) batch(ctx context.Context) error {
 	return r.subscribed(ctx, 1, func(s *stack) error {
-		for _, conns := range []int{8, 32} {
+		for _, conns := range r.some(8, 32) {
 			res, err := r.measure(ctx, load{scenario: "batch", variant: fmt.Sprintf("%d conns", conns), target: batchURL(s), key: s.key, conns: conns, batch: batchSize, endpoints: 1, processes: s.processes()})
 			if err != nil {
 				return err
@@ -160,11 +171,14 @@ func (r *runner) halfLoad(ctx context.Context) error {
 	})
 }
 
+// deadAnswer is when a dead endpoint would answer: long after every deadline.
+const deadAnswer = 30 * time.Second
+
 // dead1of100: of 100 endpoints, each subscribed to all events, one accepts
 // connections and never answers. The same load with all healthy comes first.
 func (r *runner) dead1of100(ctx context.Context) error {
 	dead := func(e int) bool { return e == 0 }
-	return r.sick(ctx, "dead1of100", dead, func(e int) bool { return !dead(e) }, 30*time.Second)
+	return r.sick(ctx, "dead1of100", dead, func(e int) bool { return !dead(e) }, deadAnswer)
 }
 
 // slow10of100: ten of a hundred answer after two seconds.
@@ -223,6 +237,9 @@ func (r *runner) backlog(ctx context.Context) error {
 		r.receiver.ledger.Store(l)
 		defer r.receiver.ledger.Store(nil)
 		l.next.Store(1000) // the books end after backlogSize events
+		if r.o.quick {
+			l.next.Store(backlogSize) // a thousand will do
+		}
 		p.closedLoop(ctx, 64)
 		after, err := s.redisMemory(ctx)
 		if err != nil {
@@ -260,7 +277,7 @@ func (r *runner) idle(ctx context.Context) error {
 		return err
 	}
 	cpu, start := cpuOf(s.processes()), time.Now()
-	if err := pause(ctx, max(r.o.duration, 5*time.Second)); err != nil {
+	if err := pause(ctx, max(r.o.duration, 2*time.Second)); err != nil {
 		return err
 	}
 	seconds := time.Since(start).Seconds()
