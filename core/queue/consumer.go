@@ -23,9 +23,10 @@ const (
 	// doorbell does the real waiting.
 	pollInterval = time.Millisecond
 
-	// Intervals at which asynq moves tasks whose time has come. In a deliver
-	// queue only those wait that a handler put back.
-	retryForwardInterval   = 500 * time.Millisecond
+	// Intervals at which asynq moves tasks whose time has come. Together with the
+	// full seconds of its clock a retry starts two seconds late at most. In a
+	// deliver queue only those wait that a handler put back.
+	retryForwardInterval   = time.Second
 	deliverForwardInterval = 5 * time.Second
 
 	// janitorInterval is that of a cleaner of completed tasks, of which we have
