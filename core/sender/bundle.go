@@ -31,9 +31,11 @@ type run struct {
 	waiting int              // lanes that wait for a slot of their endpoint
 	waiter  *waiter
 
-	alone   bool          // one delivery only: everything runs in the loop's goroutine
-	running int           // attempts in flight
-	results chan *verdict // of attempts; never blocks a sender
+	pending  int           // deliveries to be worked off
+	admitted int           // of these, places in the process's admission still held
+	alone    bool          // one delivery only: everything runs in the loop's goroutine
+	running  int           // attempts in flight
+	results  chan *verdict // of attempts; never blocks a sender
 
 	done       int        // deliveries settled, by earlier runs too
 	collected  []*verdict // to be settled
@@ -67,13 +69,12 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 		lanes:  make(map[string]*lane, 1),
 		waiter: newWaiter(), settleDone: make(chan error, 1),
 	}
-	pending := 0
 	for i := range b.Deliveries {
 		if i < len(b.Settled) && b.Settled[i] {
 			r.done++
 			continue
 		}
-		pending++
+		r.pending++
 		endpoint := b.Deliveries[i].Endpoint
 		l := r.lanes[endpoint]
 		if l == nil {
@@ -83,9 +84,9 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 		}
 		l.indexes = append(l.indexes, i)
 	}
-	r.alone = pending == 1
+	r.alone = r.pending == 1
 	if !r.alone {
-		r.results = make(chan *verdict, pending)
+		r.results = make(chan *verdict, r.pending)
 	}
 	return r
 }
@@ -184,6 +185,10 @@ func (r *run) start(i int) {
 // take receives the verdict of an attempt, and its slot of the endpoint.
 func (r *run) take(v *verdict) {
 	r.running--
+	if r.admitted > 0 {
+		r.admitted--
+		r.s.admission.leave(1)
+	}
 	r.keep(r.lanes[r.b.Deliveries[v.index].Endpoint])
 	if v.step == stepOpen {
 		r.fail(v.err)

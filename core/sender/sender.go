@@ -139,6 +139,7 @@ type Sender struct {
 	startLimit      time.Duration
 
 	slots      chan struct{} // a semaphore: attempts in flight
+	admission  *admission
 	limits     *limiter
 	records    *records
 	attempts   sync.Pool // of *attempt
@@ -164,6 +165,7 @@ func New(o Options) (*Sender, error) {
 		schedule: o.Schedule, deliveryTimeout: o.DeliveryTimeout, startLimit: o.startLimit(),
 		lifetime:   o.Schedule.Total() + time.Duration(o.Schedule.MaxAttempts)*(o.DeliveryTimeout+attemptSlack),
 		slots:      make(chan struct{}, o.Concurrency),
+		admission:  newAdmission(admittedPerSlot * o.Concurrency),
 		limits:     newLimiter(o.PerEndpoint),
 		records:    newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
 		mismatches: newReminder(),
@@ -193,6 +195,8 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 		// says once more that all is settled, and lets the blob go.
 		return r.record(r.detached, nil, r.done)
 	}
+	r.admitted = s.admission.enter(ctx, r.pending, s.startLimit, s.draining)
+	defer func() { s.admission.leave(r.admitted) }()
 	if !s.isDraining() && !r.alone {
 		// One read for all. A bundle of one delivery reads its record when its turn
 		// comes, and so do those that have to wait for a slot for long.
