@@ -147,6 +147,7 @@ func (r *run) startNext() {
 		case !r.s.limits.acquire(l.endpoint, r.waiter):
 			l.waiting = true
 			r.waiting++
+			r.leaveAdmission(len(l.indexes)) // a slow endpoint must not keep other bundles out
 			continue
 		}
 		i := l.indexes[0]
@@ -185,10 +186,7 @@ func (r *run) start(i int) {
 // take receives the verdict of an attempt, and its slot of the endpoint.
 func (r *run) take(v *verdict) {
 	r.running--
-	if r.admitted > 0 {
-		r.admitted--
-		r.s.admission.leave(1)
-	}
+	r.leaveAdmission(1)
 	r.keep(r.lanes[r.b.Deliveries[v.index].Endpoint])
 	if v.step == stepOpen {
 		r.fail(v.err)
@@ -198,6 +196,13 @@ func (r *run) take(v *verdict) {
 	if v.outcome == core.OutcomeGone {
 		r.settleNow = true // the sooner the endpoint is disabled, the fewer requests it still gets
 	}
+}
+
+// leaveAdmission gives back the places of deliveries that keep no slot busy.
+func (r *run) leaveAdmission(deliveries int) {
+	deliveries = min(deliveries, r.admitted)
+	r.admitted -= deliveries
+	r.s.admission.leave(deliveries)
 }
 
 func (r *run) collect(v *verdict) {

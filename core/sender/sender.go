@@ -196,7 +196,7 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 		return r.record(r.detached, nil, r.done)
 	}
 	r.admitted = s.admission.enter(ctx, r.pending, s.startLimit, s.draining)
-	defer func() { s.admission.leave(r.admitted) }()
+	defer func() { r.leaveAdmission(r.admitted) }()
 	if !s.isDraining() && !r.alone {
 		// One read for all. A bundle of one delivery reads its record when its turn
 		// comes, and so do those that have to wait for a slot for long.
