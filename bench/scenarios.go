@@ -192,10 +192,10 @@ func (r *runner) sick(ctx context.Context, name string, sick, answers func(int) 
 	defer r.fresh() // what still waits for the sick ones must not disturb others
 	rate := 20      // events/s: 2,000 deliveries/s
 	return r.subscribed(ctx, manyHosts, func(s *stack) error {
-		run := func(variant string) (*result, error) {
+		run := func(variant string, answers func(int) bool) (*result, error) {
 			return r.measure(ctx, load{scenario: name, variant: variant, target: eventsURL(s), key: s.key, conns: 64, batch: 1, rate: rate, endpoints: manyHosts, processes: s.processes(), answers: answers, sick: sick})
 		}
-		healthy, err := run("all healthy")
+		healthy, err := run("all healthy", nil)
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func (r *runner) sick(ctx context.Context, name string, sick, answers func(int) 
 		})
 		r.receiver.behave.Store(&b)
 		defer r.receiver.behave.Store(nil)
-		ill, err := run("with sick")
+		ill, err := run("with sick", answers)
 		if err != nil {
 			return err
 		}
