@@ -52,8 +52,8 @@ func (r *runner) plot(file string) error {
 	if drawn == 0 {
 		return nil
 	}
-	p.X.Min, p.X.Max = 1, 10_000
-	p.Y.Min, p.Y.Max = low/1.5, high*6 // room for the legend
+	p.X.Min, p.X.Max = 1, 14_000         // room for the last label
+	p.Y.Min, p.Y.Max = low/1.5, high*500 // and for the legend
 	return p.Save(24*vg.Centimeter, 15*vg.Centimeter, file)
 }
 
