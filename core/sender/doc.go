@@ -59,6 +59,6 @@
 //
 // No request begins under a record that is older than core.RecordLifetime,
 // counted from the start of its read, and the API answers a deletion, a disabling
-// or a rotation without overlap only when more than that has passed. The check
+// or a rotation only when more than that has passed. The check
 // is made on a ready connection immediately before the first byte.
 package sender
