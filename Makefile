@@ -20,7 +20,8 @@ build: ## build bin/gateway and bin/sender, static
 
 test: ## everything that proves the project, with the race detector (installs redis-server and the like where missing)
 	@bash .ci/test-tools
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v /bench$$)
+	$(GO) test -timeout 10m ./bench # alone: its load would slow the others down
 	$(GO) test -run Alloc ./core/... # budgets that the race detector would exceed
 
 test-short: ## unit tests only, without the race detector

@@ -16,7 +16,7 @@ const recovery = 4 * time.Minute
 // attempt, and repeats at most what was in flight or not yet noted.
 func TestSenderKilled(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "16"})
+	s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "16", "SEALPOST_DELIVERY_TIMEOUT": "60s"})
 	acme := s.client("acme", "admin,publish")
 	held := newGate()
 	holding := newReceiver(t, s.ca, func(n int, _ *received, w http.ResponseWriter) {
@@ -75,7 +75,7 @@ func TestSenderKilled(t *testing.T) {
 // goes back, to be delivered by the next sender; nothing is sent twice.
 func TestSenderStopped(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "8"})
+	s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "8", "SEALPOST_DELIVERY_TIMEOUT": "60s"})
 	acme := s.client("acme", "admin,publish")
 	held := newGate()
 	r := newReceiver(t, s.ca, func(_ int, _ *received, w http.ResponseWriter) {

@@ -166,7 +166,7 @@ func TestRedisDownInMidDelivery(t *testing.T) {
 	for _, fault := range redisFaults {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "16"}, redistest.WithAppendOnly("always"))
+			s := newSystem(t, map[string]string{"SEALPOST_CONCURRENCY": "16", "SEALPOST_DELIVERY_TIMEOUT": "60s"}, redistest.WithAppendOnly("always"))
 			acme := s.client("acme", "admin,publish")
 			held := newGate()
 			r := newReceiver(t, s.ca, func(_ int, _ *received, w http.ResponseWriter) {
