@@ -16,9 +16,12 @@ const admittedPerSlot = 4
 // deliveries of those that have begun are few enough. Without it every bundle
 // that the queue hands over would take its turn at the slots, all would be
 // finished late, and each would settle its results in small pieces.
+//
+// The next one begins as soon as there is any room, however large it is: one slow
+// delivery must not keep out a bundle that would need all of it.
 type admission struct {
 	mu      sync.Mutex
-	free    int        // deliveries that may still begin
+	free    int        // room; below 0 after a bundle that was larger than it
 	most    int        // free when nothing is under way
 	waiting []*entrant // in order
 }
@@ -32,12 +35,11 @@ type entrant struct {
 func newAdmission(most int) *admission { return &admission{free: most, most: most} }
 
 // enter waits until the deliveries of a bundle may begin and returns how many
-// were admitted, to be given back by leave: all of them, or as many as ever are.
-// It returns 0 when ctx ends, limit passes or stop is closed before.
+// places they take, to be given back by leave. It returns 0 when ctx ends, limit
+// passes or stop is closed before.
 func (a *admission) enter(ctx context.Context, deliveries int, limit time.Duration, stop <-chan struct{}) int {
-	deliveries = min(deliveries, a.most)
 	a.mu.Lock()
-	if len(a.waiting) == 0 && a.free >= deliveries {
+	if len(a.waiting) == 0 && a.free > 0 {
 		a.free -= deliveries
 		a.mu.Unlock()
 		return deliveries
@@ -59,7 +61,6 @@ func (a *admission) enter(ctx context.Context, deliveries int, limit time.Durati
 	defer a.mu.Unlock()
 	if i := slices.Index(a.waiting, e); i >= 0 {
 		a.waiting = slices.Delete(a.waiting, i, i+1)
-		a.admit() // it may have stood in the way of smaller ones
 		return 0
 	}
 	return deliveries // admitted meanwhile
@@ -78,7 +79,7 @@ func (a *admission) leave(deliveries int) {
 
 // admit lets in who is next, as long as there is room. The caller holds the lock.
 func (a *admission) admit() {
-	for len(a.waiting) > 0 && a.free >= a.waiting[0].deliveries {
+	for len(a.waiting) > 0 && a.free > 0 {
 		e := a.waiting[0]
 		a.waiting = slices.Delete(a.waiting, 0, 1)
 		a.free -= e.deliveries

@@ -3,11 +3,14 @@ package sender
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sealpost/sealpost/core/egress"
 )
 
 func TestAdmissionIsInOrder(t *testing.T) {
@@ -15,8 +18,8 @@ func TestAdmissionIsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission(10)
 		ctx := t.Context()
-		if n := a.enter(ctx, 8, time.Hour, nil); n != 8 {
-			t.Fatalf("enter(8) of 10 = %d", n)
+		if n := a.enter(ctx, 10, time.Hour, nil); n != 10 {
+			t.Fatalf("enter(10) of 10 = %d", n)
 		}
 		var order []string
 		var mu sync.Mutex
@@ -30,16 +33,16 @@ func TestAdmissionIsInOrder(t *testing.T) {
 			synctest.Wait()
 		}
 		enter("large", 6)
-		enter("small", 1) // there is room for it, but it came later
+		enter("small", 1)
 		if len(order) != 0 {
-			t.Fatalf("%v entered", order)
+			t.Fatalf("%v entered without room", order)
 		}
-		a.leave(3)
+		a.leave(1) // room for one: who is next begins, however large
 		synctest.Wait()
-		if len(order) != 0 {
-			t.Fatalf("%v entered with 5 places free", order)
+		if len(order) != 1 || order[0] != "large" || a.free != -5 {
+			t.Fatalf("%v entered, %d places free; want the first", order, a.free)
 		}
-		a.leave(2)
+		a.leave(6)
 		synctest.Wait()
 		if len(order) != 2 || a.free != 0 {
 			t.Fatalf("%v entered, %d places free; want both", order, a.free)
@@ -51,13 +54,36 @@ func TestAdmissionIsInOrder(t *testing.T) {
 	})
 }
 
-// A bundle that is larger than all places enters alone.
-func TestAdmissionOfAGiant(t *testing.T) {
+// One delivery that is held up must not keep out a bundle as large as all places
+// together, or larger.
+func TestSlowDeliveryKeepsNobodyOut(t *testing.T) {
 	t.Parallel()
-	a := newAdmission(4)
-	if n := a.enter(t.Context(), 256, time.Hour, nil); n != 4 {
-		t.Errorf("enter(256) of 4 = %d, want 4", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, func(o *Options) { o.Concurrency, o.PerEndpoint = 2, 1 })
+		slow, quick := f.endpoint(1), f.endpoint(2)
+		f.poster.answer = func(r request) egress.Result {
+			if strings.Contains(r.target.Origin(), "e1.") {
+				time.Sleep(15 * time.Second)
+			}
+			return egress.Result{Status: 200}
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := f.Handle(t.Context(), f.bundle(slow)); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		start := time.Now()
+		if err := f.Handle(t.Context(), f.bundle(repeat(quick, 100)...)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("100 quick deliveries took %v beside a slow one", took)
+		}
+		wg.Wait()
+		f.checkIdle()
+	})
 }
 
 // Who stops waiting takes no place and holds up nobody.
@@ -68,7 +94,7 @@ func TestAdmissionEnds(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAdmission(4)
-				a.enter(t.Context(), 3, time.Hour, nil)
+				a.enter(t.Context(), 4, time.Hour, nil)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				stop := make(chan struct{})
@@ -90,6 +116,7 @@ func TestAdmissionEnds(t *testing.T) {
 				if n := <-gone; n != 0 {
 					t.Errorf("who stopped waiting was given %d places", n)
 				}
+				a.leave(1)
 				if n := <-next; n != 1 {
 					t.Errorf("the next was given %d places, want 1", n)
 				}
@@ -102,18 +129,19 @@ func TestAdmissionEnds(t *testing.T) {
 	}
 }
 
-// Under races no place is lost and never are more taken than there are.
+// Under races no place is lost, and nobody begins without room.
 func TestAdmissionUnderRaces(t *testing.T) {
 	t.Parallel()
-	a := newAdmission(16)
+	const most, largest = 16, 12
+	a := newAdmission(most)
 	var under atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for range 200 {
 				ctx, cancel := context.WithTimeout(context.Background(), rand.N(2*time.Millisecond))
-				n := a.enter(ctx, 1+rand.IntN(12), time.Hour, nil)
-				if now := under.Add(int64(n)); now > 16 {
+				n := a.enter(ctx, 1+rand.IntN(largest), time.Hour, nil)
+				if now := under.Add(int64(n)); now >= most+largest {
 					t.Errorf("%d deliveries under way", now)
 				}
 				under.Add(-int64(n))
