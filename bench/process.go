@@ -139,7 +139,7 @@ func startRedis(dir string) (*process, string, error) {
 		return nil, "", err
 	}
 	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", data, "--appendonly", "yes",
-		"--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction", "--logfile", filepath.Join(dir, "redis.log"))
+		"--appendfsync", "everysec", "--save", "", "--rdbcompression", "no", "--auto-aof-rewrite-min-size", "512mb", "--maxmemory-policy", "noeviction", "--logfile", filepath.Join(dir, "redis.log"))
 	if err := cmd.Start(); err != nil {
 		return nil, "", fmt.Errorf("start redis-server (is it installed?): %w", err)
 	}

@@ -62,6 +62,7 @@ func BenchmarkPost(b *testing.B) {
 			post := fastPost(b, size)
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
+			b.SetParallelism(32)
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if r := post(context.Background()); r.Status != 200 {

@@ -163,7 +163,7 @@ func (a *attempt) run() {
 func (a *attempt) acquire() grant {
 	for {
 		g := a.client.pool.get(a.ctx, a.deadline, a.target.key)
-		if g.conn == nil || a.client.now().Sub(g.conn.idleSince) < aliveWithin || g.conn.alive() {
+		if g.conn == nil || a.client.now().Sub(g.conn.idleSince) < aliveWithin || g.conn.socket.alive() {
 			return g
 		}
 		a.client.pool.drop(g.conn)

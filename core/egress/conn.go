@@ -10,6 +10,7 @@ import (
 type conn struct {
 	net.Conn          // what is read and written: TCP, or TLS on top of it
 	raw      net.Conn // the TCP connection
+	socket   *socket  // of raw
 	abort    func()   // makes every pending and further read and write fail
 	key      string   // of the host; see Target
 	now      func() time.Time
@@ -30,7 +31,7 @@ type conn struct {
 func newConn(c, raw net.Conn, key string, generation uint64, now func() time.Time) *conn {
 	past := time.Unix(1, 0)
 	return &conn{
-		Conn: c, raw: raw, key: key, generation: generation, now: now,
+		Conn: c, raw: raw, socket: newSocket(raw), key: key, generation: generation, now: now,
 		abort: func() { _ = raw.SetDeadline(past) }, // fails on a closed connection only
 	}
 }
@@ -56,6 +57,23 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.budget -= n
 	c.readErr = err
 	return n, err
+}
+
+// writeRequest writes a whole request. Over plain TCP it returns when there is
+// something to read, or there will never be.
+func (c *conn) writeRequest(b []byte) error {
+	if c.Conn == c.raw {
+		n, err := c.socket.ask(b)
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+		if len(b) == 0 {
+			return nil
+		}
+	}
+	_, err := c.Write(b)
+	return err
 }
 
 // cut closes the connection at once: the peer may not be reading, and a TLS

@@ -158,12 +158,12 @@ func (a *attempt) write(cn *conn, s *scratch) error {
 	b = append(b, "\r\n"...)
 	b = append(b, m.Header...)
 	b = append(b, "\r\n"...)
-	inline := len(m.Body) <= inlineBody
-	if inline {
-		b = append(b, m.Body...)
+	if len(m.Body) <= inlineBody {
+		s.request = append(b, m.Body...)
+		return cn.writeRequest(s.request)
 	}
 	s.request = b
-	if _, err := cn.Write(b); err != nil || inline {
+	if _, err := cn.Write(b); err != nil {
 		return err
 	}
 	_, err := cn.Write(m.Body)

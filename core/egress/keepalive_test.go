@@ -153,7 +153,7 @@ func TestClosedWhileIdle(t *testing.T) {
 			eventually(t, "the end is seen on this side", func() bool {
 				c.pool.mu.Lock()
 				defer c.pool.mu.Unlock()
-				return c.pool.newest != nil && !c.pool.newest.alive()
+				return c.pool.newest != nil && !c.pool.newest.socket.alive()
 			})
 			ticks.advance(aliveWithin)
 			r := post(c, target)

@@ -217,10 +217,8 @@ func (a *attempt) appendHeader(dst []byte, now time.Time) ([]byte, error) {
 	return append(dst, '\r', '\n'), nil
 }
 
-// turn runs delivery i and gives its slot of the process back; that of the
-// endpoint goes to the loop with the verdict. A panic is logged and leaves
-// the delivery unsettled: its task comes back later, and the process lives on
-// for all others.
+// turn runs delivery i. A panic is logged and leaves the delivery unsettled: its
+// task comes back later, and the process lives on for all others.
 func (r *run) turn(i int) (v *verdict) {
 	d := &r.b.Deliveries[i]
 	defer func() {
@@ -230,7 +228,6 @@ func (r *run) turn(i int) (v *verdict) {
 			v = open(fmt.Errorf("%w: %v", errPanic, p))
 		}
 		v.index = i
-		<-r.s.slots
 	}()
 	v = r.deliver(i)
 	r.s.metrics.judged(v)

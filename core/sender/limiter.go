@@ -24,17 +24,26 @@ type gate struct {
 	waiting  []*waiter // oldest first, each at most once
 }
 
-// waiter is where a bundle receives slots. wake rings when granted grew.
+// waiter is where a bundle receives slots. Its bell rings when granted grew, or
+// when the bundle's workers have news.
 type waiter struct {
-	wake    chan struct{} // capacity 1
+	bell    chan struct{} // capacity 1
 	granted []string      // endpoints with a slot handed over; guarded by limiter.mu
+}
+
+// ring wakes the bundle. It does not block.
+func (w *waiter) ring() {
+	select {
+	case w.bell <- struct{}{}:
+	default: // it has been rung and has not looked yet
+	}
 }
 
 func newLimiter(perEndpoint int) *limiter {
 	return &limiter{max: perEndpoint, gates: make(map[string]*gate)}
 }
 
-func newWaiter() *waiter { return &waiter{wake: make(chan struct{}, 1)} }
+func newWaiter() *waiter { return &waiter{bell: make(chan struct{}, 1)} }
 
 // acquire takes a slot of the endpoint. When none is free it returns false, and
 // w will be granted one later; w must not ask again for this endpoint before.
@@ -67,10 +76,7 @@ func (l *limiter) releaseLocked(endpoint string) {
 		w := g.waiting[0]
 		g.waiting = slices.Delete(g.waiting, 0, 1)
 		w.granted = append(w.granted, endpoint)
-		select {
-		case w.wake <- struct{}{}:
-		default: // it has been rung and has not looked yet
-		}
+		w.ring()
 		return
 	}
 	g.inFlight--

@@ -22,7 +22,7 @@ func TestLimiterGrantsInTurn(t *testing.T) {
 	if got := l.take(second); !slices.Equal(got, []string{"a"}) || len(l.take(third)) != 0 {
 		t.Errorf("granted %v to the first who waits; want a, and nothing to the other", got)
 	}
-	<-second.wake
+	<-second.bell
 	if l.acquire("a", first) {
 		t.Error("a newcomer overtook who waits")
 	}
@@ -85,12 +85,12 @@ func TestLimiterUnderLoad(t *testing.T) {
 					if rand.IntN(4) == 0 {
 						l.leave(w, endpoints[i:i+1])
 						select {
-						case <-w.wake: // rung before leaving
+						case <-w.bell: // rung before leaving
 						default:
 						}
 						continue
 					}
-					<-w.wake
+					<-w.bell
 					if got := l.take(w); len(got) != 1 {
 						t.Errorf("granted %v; want one", got)
 						return

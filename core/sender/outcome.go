@@ -60,6 +60,9 @@ type verdict struct {
 	settled   bool // row and mark are stored
 }
 
+// urgent reports whether the run has to know of v before anything else starts.
+func (v *verdict) urgent() bool { return v.step == stepOpen || v.outcome == core.OutcomeGone }
+
 // judge decides what an attempt means for its delivery. It is pure apart from
 // the jitter.
 func (s *Sender) judge(d *core.Delivery, rec *record, res *egress.Result, began, ended time.Time) *verdict {

@@ -138,7 +138,7 @@ type Sender struct {
 	lifetime        time.Duration // of a delivery, from accept to giving up
 	startLimit      time.Duration
 
-	slots      chan struct{} // a semaphore: attempts in flight
+	slots      *slots
 	admission  *admission
 	limits     *limiter
 	records    *records
@@ -164,7 +164,7 @@ func New(o Options) (*Sender, error) {
 		store: o.Store, queue: o.Queue, client: o.Client,
 		schedule: o.Schedule, deliveryTimeout: o.DeliveryTimeout, startLimit: o.startLimit(),
 		lifetime:   o.Schedule.Total() + time.Duration(o.Schedule.MaxAttempts)*(o.DeliveryTimeout+attemptSlack),
-		slots:      make(chan struct{}, o.Concurrency),
+		slots:      newSlots(o.Concurrency),
 		admission:  newAdmission(admittedPerSlot * o.Concurrency),
 		limits:     newLimiter(o.PerEndpoint),
 		records:    newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
@@ -173,7 +173,7 @@ func New(o Options) (*Sender, error) {
 		logger:     o.Logger, now: o.Now, rand: o.Rand,
 	}
 	s.attempts.New = func() any { return newAttempt(s) }
-	s.metrics, err = newMetrics(o.Registerer, func() float64 { return float64(len(s.slots)) })
+	s.metrics, err = newMetrics(o.Registerer, func() float64 { return float64(s.slots.inUse()) })
 	if err != nil {
 		return nil, fmt.Errorf("sender: register metrics: %w", err)
 	}
@@ -190,7 +190,7 @@ func New(o Options) (*Sender, error) {
 // within the HandlerLimit, and puts back what it could not start by then.
 func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 	r := s.newRun(ctx, b)
-	if len(r.ready) == 0 {
+	if r.pending == 0 {
 		// Nothing is pending, yet the task is here: its end was not noted. The mark
 		// says once more that all is settled, and lets the blob go.
 		return r.record(r.detached, nil, r.done)

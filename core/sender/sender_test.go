@@ -136,7 +136,7 @@ func (f *fixture) checkMarked(n int) {
 // checkIdle fails if a slot was not given back.
 func (f *fixture) checkIdle() {
 	f.t.Helper()
-	if n := len(f.slots); n != 0 {
+	if n := f.slots.inUse(); n != 0 {
 		f.t.Errorf("%d slots of the process are still taken", n)
 	}
 	if n := len(f.limits.gates); n != 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -41,33 +40,14 @@ func (r *run) putBackRest() {
 	for _, i := range r.halt() {
 		v := putBack(&r.b.Deliveries[i], time.Time{})
 		v.index = i
-		r.collect(v)
+		r.collected = append(r.collected, v)
 	}
 	r.settleNow = true
 }
 
-// halt ends the starting of attempts, gives up every claim on slots and returns
-// the deliveries that were not started, in their order.
+// halt ends the starting of attempts and returns the deliveries that were not
+// started.
 func (r *run) halt() []int {
-	if r.halted {
-		return nil
-	}
 	r.halted = true
-	var rest []int
-	var waitingFor []string
-	for endpoint, l := range r.lanes {
-		rest = append(rest, l.indexes...)
-		l.indexes = nil
-		if l.waiting {
-			waitingFor = append(waitingFor, endpoint)
-		}
-		for ; l.held > 0; l.held-- {
-			r.s.limits.release(endpoint)
-		}
-		l.waiting, l.ready = false, false
-	}
-	r.s.limits.leave(r.waiter, waitingFor)
-	r.ready, r.waiting = nil, 0
-	slices.Sort(rest)
-	return rest
+	return r.lanes.halt()
 }
