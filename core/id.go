@@ -2,7 +2,9 @@ package core
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
+	"strings"
 	"time"
 )
 
@@ -10,16 +12,22 @@ import (
 // the numbers it stands for and has no letters that are read as one another.
 const crockford = "0123456789abcdefghjkmnpqrstvwxyz"
 
+// How the ids that Sealpost gives begin.
+const (
+	EventIDPrefix    = "evt_"
+	DeliveryIDPrefix = "whd_"
+)
+
 // MaxEventIDLength bounds the ids that producers choose, in bytes.
 const MaxEventIDLength = 64
 
 // NewEventID returns a fresh event id, `evt_` and 26 characters that sort by
 // now. It contains no `.`, as Standard Webhooks 1.0.0 demands of webhook-id.
-func NewEventID(now time.Time) string { return sortableID("evt_", now) }
+func NewEventID(now time.Time) string { return sortableID(EventIDPrefix, now) }
 
 // NewDeliveryID returns a fresh delivery id, `whd_` and 26 characters that sort
 // by now.
-func NewDeliveryID(now time.Time) string { return sortableID("whd_", now) }
+func NewDeliveryID(now time.Time) string { return sortableID(DeliveryIDPrefix, now) }
 
 // NewKeyID returns a fresh id of an API key, `key_` and 26 characters. It names
 // the key to operators and says nothing about the key itself.
@@ -27,28 +35,60 @@ func NewKeyID(now time.Time) string { return sortableID("key_", now) }
 
 // sortableID returns prefix, 48 bits of Unix milliseconds and 80 random bits.
 func sortableID(prefix string, now time.Time) string {
-	var raw [16]byte
+	var raw [packedIDSize]byte
 	rand.Read(raw[6:]) // never fails (crypto/rand)
 	ms := uint64(now.UnixMilli())
 	for i := range 6 {
 		raw[i] = byte(ms >> (40 - 8*i))
 	}
-	// 128 bits in 26 groups of 5, the first one of 3 bits.
-	out := make([]byte, len(prefix)+26)
-	copy(out, prefix)
-	digits := out[len(prefix):]
-	for i := range 26 {
-		bit := 5*i - 2 // position of the group's highest bit
-		var v byte
-		for b := bit; b < bit+5; b++ {
-			v <<= 1
-			if b >= 0 {
-				v |= raw[b/8] >> (7 - b%8) & 1
-			}
+	return UnpackID(prefix, raw)
+}
+
+const (
+	packedIDSize = 16 // bytes
+	idDigits     = 26 // groups of 5 of the 128 bits, the first one of 3
+)
+
+// UnpackID returns the id of prefix and 16 bytes, of which the first six are its
+// time in Unix milliseconds.
+func UnpackID(prefix string, raw [16]byte) string {
+	var buf [40]byte
+	out := append(buf[:0], prefix...)
+	high, low := binary.BigEndian.Uint64(raw[:8]), binary.BigEndian.Uint64(raw[8:])
+	for shift := 125; shift >= 0; shift -= 5 {
+		var v uint64
+		switch {
+		case shift >= 64:
+			v = high >> (shift - 64)
+		case shift > 59:
+			v = high<<(64-shift) | low>>shift
+		default:
+			v = low >> shift
 		}
-		digits[i] = crockford[v]
+		out = append(out, crockford[v&31])
 	}
 	return string(out)
+}
+
+// PackID is the inverse of UnpackID. ok is false if id has another form, as those
+// have that producers choose.
+func PackID(prefix, id string) (raw [16]byte, ok bool) {
+	digits, ok := strings.CutPrefix(id, prefix)
+	if !ok || len(digits) != idDigits || digits[0] > '7' {
+		return raw, false
+	}
+	var high, low uint64
+	for i := range idDigits {
+		v := strings.IndexByte(crockford, digits[i])
+		if v < 0 {
+			return raw, false
+		}
+		high = high<<5 | low>>59
+		low = low<<5 | uint64(v)
+	}
+	binary.BigEndian.PutUint64(raw[:8], high)
+	binary.BigEndian.PutUint64(raw[8:], low)
+	return raw, true
 }
 
 // ValidEventID reports whether s may be an event's id: 1 to 64 of

@@ -31,6 +31,25 @@ func TestSortableIDs(t *testing.T) {
 	}
 }
 
+func TestPackID(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		id := NewDeliveryID(time.Now())
+		raw, ok := PackID(DeliveryIDPrefix, id)
+		if got := UnpackID(DeliveryIDPrefix, raw); !ok || got != id {
+			t.Errorf("PackID(%q), unpacked: %q, %t", id, got, ok)
+		}
+	}
+	for _, id := range []string{
+		"", "evt_", "whd_" + strings.Repeat("0", 26), "evt_" + strings.Repeat("0", 25), "evt_" + strings.Repeat("0", 27),
+		"evt_8" + strings.Repeat("0", 25), "evt_" + strings.Repeat("0", 25) + "u", "evt_" + strings.Repeat("0", 25) + "A",
+	} {
+		if _, ok := PackID(EventIDPrefix, id); ok {
+			t.Errorf("PackID(%q) did not refuse it", id)
+		}
+	}
+}
+
 func TestIDsDoNotRepeat(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

@@ -24,15 +24,23 @@ import (
 // A body is
 //
 //	4 bytes    length of the part that follows, little-endian
-//	           number of events; of each: id, type, accepted (ms), length of its bytes
-//	           number of deliveries; of each: id, organization, endpoint, index of
-//	           its event, attempts, due (ms)
+//	events     their number; the columns accepted, type, length of its bytes, id
+//	deliveries their number; the columns event, organization, endpoint, attempts,
+//	           due, id
 //	rest       the events' bytes, one after the other
 //
-// Numbers are varints (times signed, the rest unsigned), strings their length
-// and their bytes. An organization's length is counted from 1, and 0 means the
-// one of the delivery before. An endpoint's too, and 0 means that the 16 bytes
-// of a UUID follow. A zero time is 0.
+// A column holds one field of all, because what differs little compresses well
+// when it stands together. Numbers are varints (times signed, the rest unsigned),
+// times milliseconds, strings their length and their bytes. An event's time
+// counts from that of the event before; a delivery's event is 0 for the one of
+// the delivery before and 1 for the next. The length of a type and of an
+// organization is counted from 1, and 0 means the same as before; that of an
+// endpoint from 2, 0 means the same as before and 1 that the 16 bytes of its UUID
+// follow. A due time of zero is 0.
+//
+// Ids are two columns. In the first stands the length counted from 1, or, of an
+// id that Sealpost gave, a 0 and its time, counted from its event's; in the second
+// the bytes, or the 10 random ones.
 const (
 	frameVersion    = 1
 	flagCompressed  = 1
@@ -65,8 +73,10 @@ func checksum(body []byte) uint32 {
 // encoder turns deliveries into frames. Its buffers are reused: a frame is valid
 // until the next call.
 type encoder struct {
-	body  []byte
-	frame []byte
+	body   []byte
+	frame  []byte
+	events []*core.Event // of the deliveries
+	tails  []byte        // second column of ids
 }
 
 // maxRetained is the buffer size above which an encoder is not kept, in bytes.
@@ -75,7 +85,7 @@ const maxRetained = 1 << 20
 func (e *encoder) retainable() bool { return cap(e.body)+cap(e.frame) <= 2*maxRetained }
 
 func (e *encoder) encode(ds []core.Delivery) ([]byte, error) {
-	e.body = appendBody(e.body[:0], ds)
+	e.body = e.appendBody(e.body[:0], ds)
 	if len(e.body) > maxBody {
 		return nil, errTooLarge
 	}
@@ -87,7 +97,7 @@ func (e *encoder) encode(ds []core.Delivery) ([]byte, error) {
 	e.frame[0], e.frame[1] = frameVersion, 0
 	binary.LittleEndian.PutUint32(e.frame[2:], checksum(e.body))
 	if len(e.body) >= minCompressed {
-		if packed := s2.Encode(e.frame[frameHeader:], e.body); len(packed) < len(e.body) {
+		if packed := s2.EncodeBetter(e.frame[frameHeader:], e.body); len(packed) < len(e.body) {
 			e.frame[1] = flagCompressed
 			return e.frame[:frameHeader+len(packed)], nil
 		}
@@ -98,72 +108,109 @@ func (e *encoder) encode(ds []core.Delivery) ([]byte, error) {
 
 // appendBody appends the body of ds to dst, which is empty. Deliveries of one
 // event that follow each other share its bytes.
-func appendBody(dst []byte, ds []core.Delivery) []byte {
+func (e *encoder) appendBody(dst []byte, ds []core.Delivery) []byte {
+	e.events = e.events[:0]
+	for i := range ds {
+		if startsEvent(ds, i) {
+			e.events = append(e.events, ds[i].Event)
+		}
+	}
 	dst = append(dst, make([]byte, bodyHeader)...)
-	events := uint64(0)
-	for i := range ds {
-		if startsEvent(ds, i) {
-			events++
-		}
-	}
-	dst = binary.AppendUvarint(dst, events)
-	for i := range ds {
-		if e := ds[i].Event; startsEvent(ds, i) {
-			dst = appendString(dst, e.ID)
-			dst = appendString(dst, e.Type)
-			dst = appendTime(dst, e.AcceptedAt)
-			dst = binary.AppendUvarint(dst, uint64(len(e.Body)))
-		}
-	}
-	dst = appendDeliveries(dst, ds)
+	dst = e.appendEvents(dst)
+	dst = e.appendDeliveries(dst, ds)
 	binary.LittleEndian.PutUint32(dst, uint32(len(dst)-bodyHeader))
-	for i := range ds {
-		if startsEvent(ds, i) {
-			dst = append(dst, ds[i].Event.Body...)
-		}
+	for _, event := range e.events {
+		dst = append(dst, event.Body...)
 	}
+	clear(e.events)
 	return dst
 }
 
 func startsEvent(ds []core.Delivery, i int) bool { return i == 0 || ds[i].Event != ds[i-1].Event }
 
-func appendDeliveries(dst []byte, ds []core.Delivery) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(ds)))
-	event, organization := -1, ""
-	for i := range ds {
-		d := &ds[i]
-		if startsEvent(ds, i) {
-			event++
-		}
-		dst = appendString(dst, d.ID)
-		if d.Organization == organization {
-			dst = append(dst, 0)
-		} else {
-			organization = d.Organization
-			dst = binary.AppendUvarint(dst, uint64(len(organization))+1)
-			dst = append(dst, organization...)
-		}
-		dst = appendEndpoint(dst, d.Endpoint)
-		dst = binary.AppendUvarint(dst, uint64(event))
-		dst = binary.AppendUvarint(dst, uint64(max(d.Attempts, 0)))
-		dst = appendTime(dst, d.Due)
+func (e *encoder) appendEvents(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(e.events)))
+	before := int64(0)
+	for _, event := range e.events {
+		accepted := event.AcceptedAt.UnixMilli()
+		dst = binary.AppendVarint(dst, accepted-before)
+		before = accepted
 	}
-	return dst
+	for i, event := range e.events {
+		dst = appendUnlessSame(dst, event.Type, e.events[max(i-1, 0)].Type, i == 0)
+	}
+	for _, event := range e.events {
+		dst = binary.AppendUvarint(dst, uint64(len(event.Body)))
+	}
+	e.tails = e.tails[:0]
+	for _, event := range e.events {
+		dst = e.appendID(dst, core.EventIDPrefix, event.ID, event)
+	}
+	return append(dst, e.tails...)
 }
 
-func appendEndpoint(dst []byte, id string) []byte {
+func (e *encoder) appendDeliveries(dst []byte, ds []core.Delivery) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ds)))
+	for i := range ds {
+		next := byte(0)
+		if i > 0 && startsEvent(ds, i) {
+			next = 1
+		}
+		dst = append(dst, next)
+	}
+	for i := range ds {
+		dst = appendUnlessSame(dst, ds[i].Organization, ds[max(i-1, 0)].Organization, i == 0)
+	}
+	for i := range ds {
+		dst = appendEndpoint(dst, ds[i].Endpoint, ds[max(i-1, 0)].Endpoint, i == 0)
+	}
+	for i := range ds {
+		dst = binary.AppendUvarint(dst, uint64(max(ds[i].Attempts, 0)))
+	}
+	for i := range ds {
+		dst = appendTime(dst, ds[i].Due)
+	}
+	e.tails = e.tails[:0]
+	for i := range ds {
+		dst = e.appendID(dst, core.DeliveryIDPrefix, ds[i].ID, ds[i].Event)
+	}
+	return append(dst, e.tails...)
+}
+
+func appendUnlessSame(dst []byte, s, before string, first bool) []byte {
+	if s == before && !first {
+		return append(dst, 0)
+	}
+	return append(binary.AppendUvarint(dst, uint64(len(s))+1), s...)
+}
+
+func appendEndpoint(dst []byte, id, before string, first bool) []byte {
+	if id == before && !first {
+		return append(dst, 0)
+	}
 	if core.ValidEndpointID(id) {
 		if u, err := uuid.Parse(id); err == nil {
-			return append(append(dst, 0), u[:]...)
+			return append(append(dst, 1), u[:]...)
 		}
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(id))+1)
-	return append(dst, id...)
+	return append(binary.AppendUvarint(dst, uint64(len(id))+2), id...)
 }
 
-func appendString(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+// appendID appends the id of event, or of a delivery of it, to the two columns:
+// dst is the first, e.tails the second.
+func (e *encoder) appendID(dst []byte, prefix, id string, event *core.Event) []byte {
+	if raw, ok := core.PackID(prefix, id); ok {
+		e.tails = append(e.tails, raw[idTimeSize:]...)
+		return binary.AppendVarint(append(dst, 0), idTime(raw)-event.AcceptedAt.UnixMilli())
+	}
+	e.tails = append(e.tails, id...)
+	return binary.AppendUvarint(dst, uint64(len(id))+1)
 }
+
+// idTimeSize is the part of a packed id that is its time, in bytes.
+const idTimeSize = 6
+
+func idTime(raw [16]byte) int64 { return int64(binary.BigEndian.Uint64(raw[:]) >> 16) }
 
 func appendTime(dst []byte, t time.Time) []byte {
 	if t.IsZero() {

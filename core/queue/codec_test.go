@@ -29,6 +29,13 @@ func TestCodecRoundTrip(t *testing.T) {
 	mixed[4].Endpoint = "not-a-uuid"
 	upper := fanOut(small, 1)
 	upper[0].Endpoint = strings.ToUpper(upper[0].Endpoint)
+	var ids []core.Delivery
+	for i, id := range []string{core.NewEventID(at(1_795_503_605_250)), core.NewEventID(at(0)), core.NewEventID(at(1<<48 - 1)), "evt_8" + strings.Repeat("0", 25), "order-17"} {
+		e := event(id, 0)
+		e.AcceptedAt = at(1_795_503_605_250 - 1000*int64(i))
+		ids = append(ids, fanOut(e, 2)...)
+		ids[2*i].ID = core.NewDeliveryID(e.AcceptedAt)
+	}
 	tests := []struct {
 		name string
 		ds   []core.Delivery
@@ -37,6 +44,7 @@ func TestCodecRoundTrip(t *testing.T) {
 		{name: "fan-out", ds: fanOut(small, 256)},
 		{name: "mixed", ds: mixed},
 		{name: "endpoint in upper case stays so", ds: upper},
+		{name: "ids of ours and of others", ds: ids},
 		{name: "nearly nothing", ds: []core.Delivery{{Event: &core.Event{Body: []byte{}}}}},
 		{name: "bytes that are no text", ds: []core.Delivery{{ID: "d", Event: &core.Event{ID: "\xff\x00", Body: []byte{0, 0xff, '\n'}, AcceptedAt: at(-5)}}}},
 	}
@@ -71,17 +79,16 @@ func TestCodecPinned(t *testing.T) {
 	ds := []core.Delivery{
 		{ID: "whd_1", Organization: "acme", Endpoint: "0f0e0d0c-0b0a-4900-8706-050403020100", Event: &core.Event{ID: "evt_1", Type: "a.b", Body: []byte(`{}`), AcceptedAt: at(1000)}},
 	}
-	ds = append(ds, core.Delivery{ID: "whd_2", Organization: "acme", Endpoint: "e", Event: ds[0].Event, Attempts: 3, Due: at(2000)})
+	ds = append(ds, core.Delivery{ID: core.UnpackID(core.DeliveryIDPrefix, [16]byte{4: 4, 5: 2, 6: 0xaa, 15: 0xbb}), Organization: "acme", Endpoint: "e", Event: ds[0].Event, Attempts: 3, Due: at(2000)})
 	var e encoder
 	frame, err := e.encode(ds)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "01003ea17b173b000000" + // header, length of the part that follows
-		"01" + "056576745f31" + "03612e62" + "d00f" + "02" + // the event
-		"02" +
-		"057768645f31" + "0561636d65" + "000f0e0d0c0b0a49008706050403020100" + "00" + "00" + "00" +
-		"057768645f32" + "00" + "0265" + "00" + "03" + "a01f" +
+	const want = "0100025a0d7e41000000" + // header, length of the part that follows
+		"01" + "d00f" + "04612e62" + "02" + "06" + "6576745f31" + // events
+		"02" + "0000" + "0561636d6500" + "010f0e0d0c0b0a49008706050403020100" + "0365" + "0003" + "00a01f" +
+		"06" + "0034" + "7768645f31" + "aa0000000000000000bb" +
 		"7b7d"
 	if got := hex.EncodeToString(frame); got != want {
 		t.Errorf("frame\n got %s\nwant %s", got, want)
@@ -185,7 +192,7 @@ func FuzzDecode(f *testing.F) {
 		if len(ds) == 0 {
 			return
 		}
-		again, err := decodeBody(appendBody(nil, ds))
+		again, err := decodeBody(e.appendBody(nil, ds))
 		if err != nil {
 			t.Fatalf("its own encoding: %v", err)
 		}

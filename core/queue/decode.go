@@ -104,67 +104,139 @@ func (r *reader) take(n uint64) string {
 	return s
 }
 
-func (r *reader) time() time.Time {
-	ms, n := binary.Varint(r.bytes[r.at:])
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.bytes[r.at:])
 	if n <= 0 {
 		r.fail()
-		return time.Time{}
+		return 0
 	}
 	r.at += n
+	return v
+}
+
+func (r *reader) time() time.Time {
+	ms := r.varint()
 	if ms == 0 {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms).UTC()
 }
 
+// ids reads the two columns of ids: set gets each, accepted tells when its event
+// was accepted, in ms.
+func (r *reader) ids(prefix string, n int, accepted func(i int) int64, set func(i int, id string)) {
+	heads := reader{bytes: r.bytes, text: r.text, at: r.at}
+	for range n { // to where the second column begins
+		if r.uvarint() == 0 {
+			r.varint()
+		}
+	}
+	for i := 0; i < n && !r.failed; i++ {
+		if length := heads.uvarint(); length > 0 {
+			set(i, r.take(length-1))
+			continue
+		}
+		ms := accepted(i) + heads.varint()
+		random := r.take(uint64(len([16]byte{}) - idTimeSize))
+		if ms < 0 || ms >= 1<<(8*idTimeSize) || r.failed {
+			r.fail()
+			return
+		}
+		var raw [16]byte
+		binary.BigEndian.PutUint64(raw[:], uint64(ms)<<16)
+		copy(raw[idTimeSize:], random)
+		set(i, core.UnpackID(prefix, raw))
+	}
+}
+
+// unlessSame reads a string, or a 0 that stands for the one before.
+func (r *reader) unlessSame(before string) string {
+	if n := r.uvarint(); n > 0 {
+		return r.take(n - 1)
+	}
+	return before
+}
+
 // events reads the table of events, whose bytes stand one after the other in
 // bodies and fill it.
 func (r *reader) events(bodies []byte) []core.Event {
 	events := make([]core.Event, r.count(minEventSize))
+	accepted := int64(0)
 	for i := range events {
-		e := &events[i]
-		e.ID, e.Type, e.AcceptedAt = r.take(r.uvarint()), r.take(r.uvarint()), r.time()
+		accepted += r.varint()
+		events[i].AcceptedAt = time.UnixMilli(accepted).UTC()
+	}
+	same := ""
+	for i := range events {
+		same = r.unlessSame(same)
+		events[i].Type = same
+	}
+	for i := range events {
 		n := r.uvarint()
-		if r.failed || n > uint64(len(bodies)) {
+		if n > uint64(len(bodies)) {
 			r.fail()
 			return nil
 		}
-		e.Body, bodies = bodies[:n:n], bodies[n:]
+		events[i].Body, bodies = bodies[:n:n], bodies[n:]
 	}
 	if len(bodies) != 0 {
 		r.fail()
 	}
+	r.ids(core.EventIDPrefix, len(events),
+		func(i int) int64 { return events[i].AcceptedAt.UnixMilli() },
+		func(i int, id string) { events[i].ID = id })
 	return events
 }
 
 func (r *reader) deliveries(events []core.Event) []core.Delivery {
 	ds := make([]core.Delivery, r.count(minDeliverySize))
-	organization := ""
+	event := uint64(0)
 	for i := range ds {
-		d := &ds[i]
-		d.ID = r.take(r.uvarint())
-		if n := r.uvarint(); n > 0 {
-			organization = r.take(n - 1)
-		}
-		d.Organization = organization
-		d.Endpoint = r.endpoint()
-		event, attempts := r.uvarint(), r.uvarint()
-		d.Due = r.time()
-		if r.failed || event >= uint64(len(events)) || attempts > math.MaxInt32 {
+		next := r.uvarint()
+		event += next
+		if next > 1 || event >= uint64(len(events)) {
 			r.fail()
 			return nil
 		}
-		d.Event, d.Attempts = &events[event], int(attempts)
+		ds[i].Event = &events[event]
 	}
+	same := ""
+	for i := range ds {
+		same = r.unlessSame(same)
+		ds[i].Organization = same
+	}
+	same = ""
+	for i := range ds {
+		same = r.endpoint(same)
+		ds[i].Endpoint = same
+	}
+	for i := range ds {
+		attempts := r.uvarint()
+		if attempts > math.MaxInt32 {
+			r.fail()
+			return nil
+		}
+		ds[i].Attempts = int(attempts)
+	}
+	for i := range ds {
+		ds[i].Due = r.time()
+	}
+	r.ids(core.DeliveryIDPrefix, len(ds),
+		func(i int) int64 { return ds[i].Event.AcceptedAt.UnixMilli() },
+		func(i int, id string) { ds[i].ID = id })
 	return ds
 }
 
-func (r *reader) endpoint() string {
-	n := r.uvarint()
-	if n > 0 {
-		return r.take(n - 1)
+// endpoint reads an endpoint's id.
+func (r *reader) endpoint(before string) string {
+	switch n := r.uvarint(); n {
+	case 0:
+		return before
+	case 1:
+		var u uuid.UUID
+		copy(u[:], r.take(uint64(len(u))))
+		return u.String()
+	default:
+		return r.take(n - 2)
 	}
-	var u uuid.UUID
-	copy(u[:], r.take(uint64(len(u))))
-	return u.String()
 }
