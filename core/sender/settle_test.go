@@ -131,19 +131,14 @@ func TestSettlingFailsWhileAttemptsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, func(o *Options) { o.PerEndpoint = 2 })
 		f.poster.answer = slowly
-		var down atomic.Bool
-		down.Store(true)
+		// Down until the first settling, of what ended in the first second, was given
+		// up; up again within the patience of the last one.
+		up := time.Now().Add(settlePatience + lastPatience/2)
 		f.store.recordFunc = func(core.Record) error {
-			if down.Load() {
+			if time.Now().Before(up) {
 				return errDown
 			}
 			return nil
-		}
-		start := time.Now()
-		f.poster.connect = func(*egress.Target) {
-			if time.Since(start) > settlePatience {
-				down.Store(false)
-			}
 		}
 		err := f.Handle(t.Context(), f.bundle(repeat(f.endpoint(1), 200)...))
 		if !errors.Is(err, errDown) {
