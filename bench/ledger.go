@@ -120,6 +120,16 @@ func (l *latency) record(hint int, d time.Duration) {
 	_ = s.h.RecordValue(min(max(int64(d), minLatency), maxLatency))
 }
 
+// reset forgets all that was recorded.
+func (l *latency) reset() {
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.Lock()
+		s.h = nil
+		s.Unlock()
+	}
+}
+
 // merged returns all that was recorded.
 func (l *latency) merged() *hdrhistogram.Histogram {
 	all := hdrhistogram.New(minLatency, maxLatency, 3)

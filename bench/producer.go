@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -45,11 +46,18 @@ func newProducer(target, key string, p *payloads, l *ledger, conns int) (*produc
 
 // closedLoop keeps conns requests under way until ctx ends.
 func (p *producer) closedLoop(ctx context.Context, conns int) {
+	p.requests(ctx, math.MaxInt, conns)
+}
+
+// requests makes n requests, conns at a time.
+func (p *producer) requests(ctx context.Context, n, conns int) {
+	var left atomic.Int64
+	left.Store(int64(n))
 	var wg sync.WaitGroup
 	for range conns {
 		wg.Go(func() {
 			var buf []byte
-			for ctx.Err() == nil {
+			for ctx.Err() == nil && left.Add(-1) >= 0 {
 				first, ok := p.ledger.take(p.batch)
 				if !ok {
 					return

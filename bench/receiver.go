@@ -19,6 +19,8 @@ import (
 // told apart by their path /<number>.
 type receiver struct {
 	listener net.Listener
+	secure   net.Listener // the same with TLS; nil: none
+	roots    []byte       // PEM: what secure's certificate is verified with
 	server   *fasthttp.Server
 	ledger   atomic.Pointer[ledger]
 	behave   atomic.Pointer[behaviour]

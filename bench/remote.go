@@ -17,7 +17,7 @@ func runRemote(ctx context.Context, o *options) (err error) {
 	defer rec.close()
 	r := &runner{o: o, receiver: rec, payloads: newPayloads(o.payload)}
 	api := apiClient{base: strings.TrimSuffix(o.target, "/"), key: o.key}
-	ids, keys, err := api.subscribe(ctx, 1, func(n int) string { return fmt.Sprintf("%s/%d", strings.TrimSuffix(o.publicURL, "/"), n) })
+	ids, keys, err := api.subscribe(ctx, 1, func(n int) string { return fmt.Sprintf("%s/%d", strings.TrimSuffix(o.publicURL, "/"), n) }, eventType)
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,9 @@ type runner struct {
 
 // scenario is one row of the plan; run adds its results.
 type scenario struct {
-	name string
-	run  func(*runner, context.Context) error
+	name  string
+	run   func(*runner, context.Context) error
+	extra bool // not part of `all`: it says how the figures grow
 }
 
 func scenarioNames() []string {
@@ -38,10 +39,15 @@ func scenarioNames() []string {
 
 func chooseScenarios(list string) ([]string, error) {
 	known := scenarioNames()
-	if list == "all" {
-		return known, nil
-	}
 	var chosen []string
+	if list == "all" {
+		for _, s := range scenarios() {
+			if !s.extra {
+				chosen = append(chosen, s.name)
+			}
+		}
+		return chosen, nil
+	}
 	for name := range strings.SplitSeq(list, ",") {
 		if !slices.Contains(known, name) {
 			return nil, fmt.Errorf("--scenario: %q is none of %s", name, strings.Join(known, ", "))
@@ -58,6 +64,11 @@ func runAll(ctx context.Context, o *options) error {
 		return err
 	}
 	defer rec.close()
+	if slices.Contains(o.scenarios, "tls") {
+		if err := rec.listenTLS(); err != nil {
+			return err
+		}
+	}
 	info, err := os.Stderr.Stat()
 	r := &runner{o: o, receiver: rec, payloads: newPayloads(o.payload), terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
 	defer func() {
@@ -84,16 +95,20 @@ func runAll(ctx context.Context, o *options) error {
 	return r.report()
 }
 
-// add keeps a result and prints its row at once.
+// add keeps a result and prints its row at once. Where something is amiss the
+// stack's logs are kept.
 func (r *runner) add(res *result) {
 	r.results = append(r.results, res)
+	if r.stack != nil && res.wrong() {
+		r.stack.keep = true
+	}
 	fmt.Fprintln(os.Stderr, row(res))
 }
 
 // sealpost returns the stack under test, starting it if need be.
 func (r *runner) sealpost(ctx context.Context) (*stack, error) {
 	if r.stack == nil {
-		s, err := startStack(ctx, r.o)
+		s, err := startStack(ctx, r.o, r.receiver.roots)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +141,7 @@ func (r *runner) find(name string) *result {
 func (r *runner) correct() error {
 	var errs []error
 	for _, res := range r.results {
-		if res.Lost > 0 || res.Duplicated > 0 || res.Forged > 0 {
+		if res.wrong() {
 			errs = append(errs, fmt.Errorf("%s %s: %d lost, %d duplicated, %d forged", res.Scenario, res.Variant, res.Lost, res.Duplicated, res.Forged))
 		}
 	}

@@ -12,17 +12,21 @@ import (
 // `plain-asynq`, half-load needs `single`.
 func scenarios() []scenario {
 	return []scenario{
-		{"floor", (*runner).floor},
-		{"plain-asynq", (*runner).plainAsynq},
-		{"single", (*runner).single},
-		{"batch", (*runner).batch},
-		{"fanout10", (*runner).fanout10},
-		{"steady200", (*runner).steady200},
-		{"half-load", (*runner).halfLoad},
-		{"dead1of100", (*runner).dead1of100},
-		{"slow10of100", (*runner).slow10of100},
-		{"backlog", (*runner).backlog},
-		{"idle", (*runner).idle},
+		{name: "floor", run: (*runner).floor},
+		{name: "plain-asynq", run: (*runner).plainAsynq},
+		{name: "single", run: (*runner).single},
+		{name: "batch", run: (*runner).batch},
+		{name: "fanout10", run: (*runner).fanout10},
+		{name: "tls", run: (*runner).tls},
+		{name: "steady200", run: (*runner).steady200},
+		{name: "half-load", run: (*runner).halfLoad},
+		{name: "dead1of100", run: (*runner).dead1of100},
+		{name: "slow10of100", run: (*runner).slow10of100},
+		{name: "backlog", run: (*runner).backlog},
+		{name: "idle", run: (*runner).idle},
+		{name: "scale-payload", run: (*runner).scalePayload, extra: true},
+		{name: "scale-endpoints", run: (*runner).scaleEndpoints, extra: true},
+		{name: "scale-backlog", run: (*runner).scaleBacklog, extra: true},
 	}
 }
 
@@ -34,6 +38,7 @@ const (
 	slowHosts   = 10
 	slowAnswer  = 2 * time.Second
 	backlogSize = 20_000
+	eventType   = "call.qualified"
 )
 
 // some returns the settings to try: with --quick the first one only.
@@ -87,12 +92,16 @@ func (r *runner) plainAsynq(ctx context.Context) error {
 
 // subscribed runs f with n endpoints subscribed.
 func (r *runner) subscribed(ctx context.Context, n int, f func(*stack) error) error {
+	return r.subscribedAt(ctx, n, r.receiver.url, f)
+}
+
+func (r *runner) subscribedAt(ctx context.Context, n int, url func(int) string, f func(*stack) error) error {
 	s, err := r.sealpost(ctx)
 	if err != nil {
 		return err
 	}
 	api := apiClient{base: s.api, key: s.key}
-	ids, keys, err := api.subscribe(ctx, n, r.receiver.url)
+	ids, keys, err := api.subscribe(ctx, n, url, eventType)
 	if err != nil {
 		return err
 	}
@@ -139,6 +148,17 @@ func (r *runner) batch(ctx context.Context) error {
 func (r *runner) fanout10(ctx context.Context) error {
 	return r.subscribed(ctx, 10, func(s *stack) error {
 		res, err := r.measure(ctx, load{scenario: "fanout10", target: eventsURL(s), key: s.key, conns: 64, batch: 1, endpoints: 10, processes: s.processes()})
+		if err == nil {
+			r.add(res)
+		}
+		return err
+	})
+}
+
+// tls: batch, to an https:// endpoint.
+func (r *runner) tls(ctx context.Context) error {
+	return r.subscribedAt(ctx, 1, r.receiver.secureURL, func(s *stack) error {
+		res, err := r.measure(ctx, load{scenario: "tls", variant: "32 conns", target: batchURL(s), key: s.key, conns: 32, batch: batchSize, endpoints: 1, processes: s.processes()})
 		if err == nil {
 			r.add(res)
 		}

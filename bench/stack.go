@@ -28,10 +28,11 @@ type stack struct {
 	env     map[string]string
 	api     string
 	key     string
+	keep    bool // dir, when the stack is closed
 }
 
-// startStack starts a fresh one.
-func startStack(ctx context.Context, o *options) (s *stack, err error) {
+// startStack starts a fresh one, whose senders trust roots (PEM) if there are any.
+func startStack(ctx context.Context, o *options, roots []byte) (s *stack, err error) {
 	s = &stack{o: o}
 	if s.dir, err = os.MkdirTemp("", "sealpost-bench"); err != nil {
 		return nil, err
@@ -52,6 +53,13 @@ func startStack(ctx context.Context, o *options) (s *stack, err error) {
 		"SEALPOST_REDIS_URL": "redis://" + addr + "/0", "SEALPOST_LISTEN": "127.0.0.1:0", "SEALPOST_ADMIN_LISTEN": "127.0.0.1:0",
 		"SEALPOST_MASTER_KEYS": "k1:" + base64.StdEncoding.EncodeToString(master[:]),
 		"SEALPOST_ALLOW_HTTP":  "true", "SEALPOST_ALLOW_NETS": "127.0.0.0/8", "SEALPOST_LOG_FORMAT": "json",
+	}
+	if len(roots) > 0 {
+		file := filepath.Join(s.dir, "roots.pem")
+		if err = os.WriteFile(file, roots, 0o600); err != nil {
+			return nil, err
+		}
+		s.env["SSL_CERT_FILE"] = file // what crypto/x509 reads in place of the system's roots
 	}
 	if o.procs > 0 {
 		s.env["GOMAXPROCS"] = fmt.Sprint(o.procs)
@@ -118,6 +126,10 @@ func (s *stack) close() {
 	if s.redis != nil {
 		s.redis.stop()
 	}
+	if s.keep {
+		fmt.Fprintln(os.Stderr, "logs and data are kept in", s.dir)
+		return
+	}
 	os.RemoveAll(s.dir)
 }
 
@@ -153,15 +165,15 @@ func (c apiClient) call(ctx context.Context, method, path string, body, answer a
 	return json.Unmarshal(raw, answer)
 }
 
-// subscribe makes n endpoints at the URLs that url gives and returns their ids
-// and signing keys.
-func (c apiClient) subscribe(ctx context.Context, n int, url func(int) string) (ids []string, keys [][]byte, err error) {
+// subscribe makes n endpoints for one event type at the URLs that url gives and
+// returns their ids and signing keys.
+func (c apiClient) subscribe(ctx context.Context, n int, url func(int) string, eventType string) (ids []string, keys [][]byte, err error) {
 	for i := range n {
 		var made struct {
 			ID     string `json:"id"`
 			Secret string `json:"signing_secret"`
 		}
-		err := c.call(ctx, "POST", "/api/v1/webhooks", map[string]any{"url": url(i), "events": []string{"call.qualified"}}, &made)
+		err := c.call(ctx, "POST", "/api/v1/webhooks", map[string]any{"url": url(i), "events": []string{eventType}}, &made)
 		if err != nil {
 			return ids, nil, err
 		}
