@@ -16,7 +16,7 @@ type companions struct {
 	blobKey string // "": no blob
 	blob    []byte
 	blobTTL time.Duration
-	bell    string // channel to ring if the task can run at once
+	bell    string // key of the bell to ring if the task can run at once
 
 	blobErr   error // why the blob was not written
 	scriptErr error // of the script; asynq turns it into text
@@ -29,10 +29,7 @@ func withCompanions(ctx context.Context, c *companions) context.Context {
 }
 
 // companionClient is the Redis client of the producer's asynq.Client.
-type companionClient struct {
-	redis.UniversalClient
-	cluster bool
-}
+type companionClient struct{ redis.UniversalClient }
 
 // EvalSha runs a script by its digest. After NOSCRIPT asynq calls Eval, and the
 // companions travel again, which changes nothing.
@@ -50,37 +47,20 @@ func (c *companionClient) run(ctx context.Context, keys []string, script func(re
 	if !ok {
 		return script(c.UniversalClient)
 	}
-	// asynq itself decides between "now" and "later"; its key tells which.
-	rings := with.bell != "" && len(keys) > 1 && strings.HasSuffix(keys[1], pendingSuffix)
-	if with.blobKey == "" && (!rings || c.cluster) {
-		cmd := script(c.UniversalClient)
-		with.scriptErr = cmd.Err()
-		c.ringLate(ctx, with, rings)
-		return cmd
-	}
 	pipe := c.Pipeline()
 	var blob *redis.StatusCmd
 	if with.blobKey != "" {
 		blob = pipe.SetArgs(ctx, with.blobKey, with.blob, redis.SetArgs{Mode: "NX", TTL: with.blobTTL})
 	}
 	cmd := script(pipe)
-	if rings && !c.cluster {
-		pipe.Publish(ctx, with.bell, "")
+	// asynq itself decides between "now" and "later"; its key tells which.
+	if with.bell != "" && len(keys) > 1 && strings.HasSuffix(keys[1], pendingSuffix) {
+		ring(ctx, pipe, with.bell, 1)
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
 	with.scriptErr, with.blobErr = cmd.Err(), nil
 	if blob != nil && !errors.Is(blob.Err(), redis.Nil) { // nil: it is there already
 		with.blobErr = blob.Err()
 	}
-	c.ringLate(ctx, with, rings)
 	return cmd
-}
-
-// ringLate rings in a Cluster, where the channel may belong to another node: a
-// bell in the same pipeline could overtake the task. A bell that is lost costs
-// the consumers a second at most.
-func (c *companionClient) ringLate(ctx context.Context, with *companions, rings bool) {
-	if rings && c.cluster && with.scriptErr == nil {
-		_ = c.Publish(ctx, with.bell, "").Err()
-	}
 }

@@ -103,14 +103,13 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 // queues would hold back the polls of both.
 type lane struct {
 	queue  string
-	bell   *doorbell
 	server *asynq.Server
 }
 
 // Run consumes until ctx ends, and then until the running handlers have ended,
 // for at most ShutdownTimeout and the last calls to Redis. It is called once.
 //
-//	listener ──ring──▶ doorbell ──▶ asynq server (one per queue) ──▶ process ──▶ Handler
+//	bell ──▶ doorbellClient ──▶ asynq server (one per queue) ──▶ process ──▶ Handler
 //	reconciler ──▶ tasks that asynq would not recover
 //
 // The error says what did not end in time; its tasks are recovered by other
@@ -119,11 +118,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 	// Handlers outlive ctx: they wind up while the servers shut down.
 	handling, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(errShutdown)
-	lanes, bells := c.lanes(handling)
+	lanes := c.lanes(handling)
 
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
-	wg.Go(func() { (&listener{client: c.o.Client, logger: c.o.Logger, bells: bells}).run(background) })
 	wg.Go(func() { c.reconcile(background) })
 	defer wg.Wait()
 	defer stop()
@@ -137,22 +135,18 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return c.shutdown(lanes, abort)
 }
 
-func (c *Consumer) lanes(handling context.Context) ([]lane, map[string]*doorbell) {
+func (c *Consumer) lanes(handling context.Context) []lane {
 	var lanes []lane
-	bells := make(map[string]*doorbell)
 	for _, queue := range queueNames(c.o.Shards) {
-		l := lane{queue: queue, bell: newDoorbell()}
 		client := &doorbellClient{
 			UniversalClient: &mendedClient{UniversalClient: c.o.Client},
-			bell:            l.bell,
+			bell:            bellKey(queue),
 			delays:          queue == retryQueue,
 			stopping:        c.stopping,
 		}
-		l.server = asynq.NewServerFromRedisClient(client, c.serverConfig(queue, handling))
-		lanes = append(lanes, l)
-		bells[bellChannel(queue)] = l.bell
+		lanes = append(lanes, lane{queue: queue, server: asynq.NewServerFromRedisClient(client, c.serverConfig(queue, handling))})
 	}
-	return lanes, bells
+	return lanes
 }
 
 // serverConfig leaves no decision to asynq. It counts the runs that failed or

@@ -379,7 +379,7 @@ func TestExpiredLeaseIsRecovered(t *testing.T) {
 	if errs := f.producer().Retry(ctx, ds); errs != nil {
 		t.Fatal(errs)
 	}
-	id := f.client.LMove(ctx, asynqKey(retryQueue, pendingSuffix), asynqKey(retryQueue, ":active"), "RIGHT", "LEFT").Val()
+	id := f.client.LMove(ctx, asynqKey(retryQueue, pendingSuffix), asynqKey(retryQueue, activeSuffix), "RIGHT", "LEFT").Val()
 	f.client.HSet(ctx, taskKeyPrefix(retryQueue)+id, "state", "active")
 	f.client.ZAdd(ctx, asynqKey(retryQueue, ":lease"), redis.Z{Score: float64(time.Now().Add(-2 * time.Minute).Unix()), Member: id})
 	handler, bundles := f.collect()

@@ -10,42 +10,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// maxHold bounds how long a poll of an empty queue is held back. asynq fixes a
-// task's lease of 30 s before it polls, so the hold shortens it, by a thirtieth
-// at most; and a bell that was lost costs no more than this.
-const maxHold = time.Second
+const (
+	// maxHold bounds how long a poll of an empty queue is held back, give or take
+	// the last wait for the bell, which may take as long again. asynq fixes a
+	// task's lease of 30 s before it polls, so the hold shortens it. A ring that is
+	// lost, because its sender was killed between hearing it and polling, costs no
+	// more than this. Whole seconds, as go-redis wants it.
+	maxHold = 2 * time.Second
 
-// errorPause is the wait after a poll that failed. asynq would poll again at
-// once, as fast as Redis refuses connections.
-const errorPause = 500 * time.Millisecond
+	// bellMargin is how long after maxHold Redis may answer that nobody rang.
+	bellMargin = time.Second
 
-// doorbell wakes the one poller of a queue. It is sticky: a ring that nobody
-// waits for is kept for the next wait.
-type doorbell struct{ rung chan struct{} }
-
-func newDoorbell() *doorbell { return &doorbell{rung: make(chan struct{}, 1)} }
-
-func (b *doorbell) ring() {
-	select {
-	case b.rung <- struct{}{}:
-	default: // it is ringing already
-	}
-}
-
-// silence forgets an earlier ring and reports whether there was one.
-func (b *doorbell) silence() bool {
-	select {
-	case <-b.rung:
-		return true
-	default:
-		return false
-	}
-}
+	// errorPause is the wait after a poll that failed. asynq would poll again at
+	// once, as fast as Redis refuses connections.
+	errorPause = 500 * time.Millisecond
+)
 
 // doorbellClient is the Redis client of an asynq server with a single queue.
-// asynq polls an empty queue every few milliseconds; this client holds the
-// answer "empty" back for up to a second, and polls again when a producer rings.
-// An idle queue thus costs one poll a second, and a task is taken at once.
+// asynq polls an empty queue every few milliseconds; this client waits for the
+// queue's bell instead and polls again when it rings. An idle queue thus costs
+// two commands in two seconds, and a task is taken at once.
 //
 // Polling is asynq's script, three commands in Redis; whoever polls again without
 // having heard a ring asks for the length of the queue first, which is one. For
@@ -57,7 +41,7 @@ func (b *doorbell) silence() bool {
 // (BenchmarkEnqueueToHandler: 2.2 ms against 0.35 ms).
 type doorbellClient struct {
 	redis.UniversalClient
-	bell     *doorbell
+	bell     string          // key of the queue's bell
 	delays   bool            // tasks are scheduled on this queue
 	stopping <-chan struct{} // closed when the server is to take no more tasks
 
@@ -96,8 +80,14 @@ func (c *doorbellClient) run(ctx context.Context, keys []string, call func(redis
 	case isForward(keys):
 		cmd := call(c.UniversalClient)
 		if n, err := cmd.Int(); err == nil && n > 0 {
-			c.bell.ring()          // what was waiting for its time can be taken now
+			c.ring(ctx, n)         // what was waiting for its time can be taken now
 			c.nextPutBack.Store(0) // asynq moves a hundred at a time, and asks again until none is due
+		}
+		return cmd
+	case isRequeue(keys):
+		cmd := call(c.UniversalClient)
+		if cmd.Err() == nil {
+			c.ring(ctx, 1)
 		}
 		return cmd
 	default:
@@ -105,10 +95,25 @@ func (c *doorbellClient) run(ctx context.Context, keys []string, call func(redis
 	}
 }
 
+// ring wakes pollers of this queue, here or elsewhere. One that fails costs them
+// maxHold.
+func (c *doorbellClient) ring(ctx context.Context, rings int) {
+	pipe := c.Pipeline()
+	ring(ctx, pipe, c.bell, rings)
+	_, _ = pipe.Exec(ctx)
+}
+
 // isDequeue recognises the script that takes a task: its keys are the queue's
 // pending list, pause mark, active list and leases.
 func isDequeue(keys []string) bool {
 	return len(keys) == 4 && strings.HasSuffix(keys[0], pendingSuffix) && strings.HasSuffix(keys[1], pausedSuffix)
+}
+
+// isRequeue recognises the script that puts a task back unharmed when a server
+// shuts down: its keys are the queue's active list, leases and pending list and
+// the task.
+func isRequeue(keys []string) bool {
+	return len(keys) == 4 && strings.HasSuffix(keys[0], activeSuffix) && strings.HasSuffix(keys[2], pendingSuffix)
 }
 
 // isForward recognises the script that moves due tasks to the pending list.
@@ -127,42 +132,64 @@ func (c *doorbellClient) forwards(delayed string) bool {
 }
 
 func (c *doorbellClient) dequeue(ctx context.Context, pending string, take func(redis.Scripter) *redis.Cmd) *redis.Cmd {
-	hold := time.NewTimer(maxHold)
-	defer hold.Stop()
-	for {
-		select {
-		case <-c.stopping:
+	for begin := time.Now(); ; {
+		if c.stopped() || time.Since(begin) >= maxHold { // the lease has waited long enough, rings or not
 			return redis.NewCmdResult(nil, redis.Nil)
-		case <-hold.C: // the lease has waited long enough, rings or not
-			return redis.NewCmdResult(nil, redis.Nil)
-		default:
-		}
-		// A ring from now on may be for a task that this poll does not see.
-		if c.bell.silence() {
-			c.seen = seenNothing
 		}
 		cmd := c.poll(ctx, pending, take)
-		switch err := cmd.Err(); {
+		err := cmd.Err()
+		switch {
 		case err == nil, errors.Is(err, redis.ErrNoScript), redis.HasErrorPrefix(err, "NOSCRIPT"):
 			return cmd
 		case errors.Is(err, redis.Nil):
-			select {
-			case <-c.bell.rung:
-				c.seen = seenNothing
-				continue
-			case <-c.stopping:
-			case <-hold.C:
+			rang, failed := c.await(ctx)
+			if failed == nil && !rang {
 				c.seen = seenLongAgo
+				return cmd
 			}
-			return cmd
-		default:
-			hold.Reset(errorPause)
-			select {
-			case <-c.stopping:
-			case <-hold.C:
+			c.seen = seenNothing
+			if failed == nil {
+				continue
 			}
-			return cmd
+			cmd = redis.NewCmdResult(nil, failed)
 		}
+		c.pause()
+		return cmd
+	}
+}
+
+// await blocks until the bell has rung, maxHold has passed or the server stops,
+// for which Consumer rings the bell.
+func (c *doorbellClient) await(ctx context.Context) (rang bool, err error) {
+	if c.stopped() {
+		return false, nil
+	}
+	// A connection that died unnoticed must not be waited for.
+	ctx, cancel := context.WithTimeout(ctx, maxHold+bellMargin)
+	defer cancel()
+	err = c.BLPop(ctx, maxHold, c.bell).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (c *doorbellClient) stopped() bool {
+	select {
+	case <-c.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// pause waits after an error.
+func (c *doorbellClient) pause() {
+	t := time.NewTimer(errorPause)
+	defer t.Stop()
+	select {
+	case <-c.stopping:
+	case <-t.C:
 	}
 }
 

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
@@ -19,6 +20,25 @@ type scriptedClient struct {
 	length    int64 // its answer
 	lengthErr error
 	left      int64 // length of the list behind a poll
+
+	bell    chan struct{} // rings
+	bellErr error
+	rings   int // that the client itself made
+}
+
+func newScripted(answer func(call int) (any, error)) *scriptedClient {
+	return &scriptedClient{answer: answer, bell: make(chan struct{}, maxRings)}
+}
+
+func (c *scriptedClient) ring() { c.bell <- struct{}{} }
+
+func (c *scriptedClient) BLPop(_ context.Context, timeout time.Duration, keys ...string) *redis.StringSliceCmd {
+	select {
+	case <-c.bell:
+		return redis.NewStringSliceResult([]string{keys[0], ""}, nil)
+	case <-time.After(timeout):
+		return redis.NewStringSliceResult(nil, cmp.Or[error](c.bellErr, redis.Nil))
+	}
 }
 
 func (c *scriptedClient) LLen(context.Context, string) *redis.IntCmd {
@@ -42,6 +62,16 @@ func (p *scriptedPipeline) LLen(context.Context, string) *redis.IntCmd {
 	return redis.NewIntResult(p.client.left, nil)
 }
 
+func (p *scriptedPipeline) LPush(_ context.Context, _ string, rings ...any) *redis.IntCmd {
+	p.client.rings += len(rings)
+	for range rings {
+		p.client.ring()
+	}
+	return redis.NewIntResult(0, nil)
+}
+
+func (p *scriptedPipeline) LTrim(context.Context, string, int64, int64) *redis.StatusCmd { return nil }
+
 func (p *scriptedPipeline) Exec(context.Context) ([]redis.Cmder, error) { return nil, nil }
 
 func (c *scriptedClient) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
@@ -52,6 +82,7 @@ func (c *scriptedClient) EvalSha(ctx context.Context, _ string, _ []string, _ ..
 
 var (
 	dequeueKeys = []string{"asynq:{q}:pending", "asynq:{q}:paused", "asynq:{q}:active", "asynq:{q}:lease"}
+	requeueKeys = []string{"asynq:{q}:active", "asynq:{q}:lease", "asynq:{q}:pending", "asynq:{q}:t:1"}
 	forwardKeys = []string{"asynq:{q}:scheduled", "asynq:{q}:pending"}
 	doneKeys    = []string{"asynq:{q}:active", "asynq:{q}:lease", "asynq:{q}:t:1", "asynq:{q}:processed:x", "asynq:{q}:processed"}
 )
@@ -66,46 +97,46 @@ func TestDoorbellHoldsEmptyPolls(t *testing.T) {
 	t.Parallel()
 	empty := []reply{{nil, redis.Nil}}
 	thenTask := []reply{{nil, redis.Nil}, {"message", nil}}
-	refused := []reply{{nil, errors.New("connection refused")}}
+	errDown := errors.New("connection refused")
+	refused := []reply{{nil, errDown}}
 	tests := []struct {
 		name    string
 		keys    []string
-		replies []reply               // of Redis; the last one again and again
-		before  func(*doorbellClient) // the first poll
-		during  func(*doorbellClient) // the first poll
-		rings   []time.Duration       // after the beginning
-		want    time.Duration         // until the answer
+		replies []reply         // of Redis; the last one again and again
+		before  int             // rings before the first poll
+		rings   []time.Duration // after the beginning
+		bellErr error
+		want    time.Duration // until the answer
 		calls   int
+		err     error // nil: the last reply's
 	}{
 		{name: "nobody rings", keys: dequeueKeys, replies: empty, want: maxHold, calls: 1},
 		{name: "a ring brings a task", keys: dequeueKeys, replies: thenTask, rings: []time.Duration{300 * time.Millisecond}, want: 300 * time.Millisecond, calls: 2},
-		{name: "others are faster", keys: dequeueKeys, replies: empty, rings: []time.Duration{300 * time.Millisecond, 400 * time.Millisecond}, want: maxHold, calls: 3},
-		{name: "a ring before the poll is for a task that the poll sees", keys: dequeueKeys, replies: empty, before: func(c *doorbellClient) { c.bell.ring(); c.bell.ring() }, want: maxHold, calls: 1},
-		{name: "a ring during the poll is kept", keys: dequeueKeys, replies: thenTask, during: func(c *doorbellClient) { c.bell.ring() }, calls: 2},
+		{name: "others are faster", keys: dequeueKeys, replies: empty, rings: []time.Duration{300 * time.Millisecond, 400 * time.Millisecond}, want: maxHold + 400*time.Millisecond, calls: 3},
+		{name: "rings do not hold a poll for ever", keys: dequeueKeys, replies: empty, rings: []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}, want: 2 * time.Second, calls: 2},
+		{name: "a ring before the poll is kept", keys: dequeueKeys, replies: thenTask, before: 1, calls: 2},
 		{name: "a task is given at once", keys: dequeueKeys, replies: thenTask[1:], calls: 1},
 		{name: "a missing script is reported at once", keys: dequeueKeys, replies: []reply{{nil, redis.ErrNoScript}}, calls: 1},
 		{name: "errors are paced", keys: dequeueKeys, replies: refused, want: errorPause, calls: 1},
-		{name: "a bell does not speed up errors", keys: dequeueKeys, replies: refused, during: func(c *doorbellClient) { c.bell.ring() }, want: errorPause, calls: 1},
+		{name: "a bell does not speed up errors", keys: dequeueKeys, replies: refused, before: 1, want: errorPause, calls: 1},
+		{name: "a bell that fails", keys: dequeueKeys, replies: empty, bellErr: errDown, want: maxHold + errorPause, calls: 1, err: errDown},
 		{name: "other scripts pass", keys: doneKeys, replies: empty, calls: 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				inner := &scriptedClient{}
-				c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), stopping: make(chan struct{})}
-				inner.answer = func(call int) (any, error) {
-					if tt.during != nil && call == 1 {
-						tt.during(c)
-					}
+				inner := newScripted(func(call int) (any, error) {
 					r := tt.replies[min(call, len(tt.replies))-1]
 					return r.value, r.err
-				}
-				if tt.before != nil {
-					tt.before(c)
+				})
+				inner.bellErr = tt.bellErr
+				c := &doorbellClient{UniversalClient: inner, stopping: make(chan struct{})}
+				for range tt.before {
+					inner.ring()
 				}
 				for _, after := range tt.rings {
-					time.AfterFunc(after, c.bell.ring)
+					time.AfterFunc(after, inner.ring)
 				}
 				start := time.Now()
 				cmd := c.EvalSha(t.Context(), "sha", tt.keys)
@@ -113,12 +144,13 @@ func TestDoorbellHoldsEmptyPolls(t *testing.T) {
 					t.Errorf("took %v; want %v", took, tt.want)
 				}
 				last := tt.replies[min(tt.calls, len(tt.replies))-1]
-				if !errors.Is(cmd.Err(), last.err) || cmd.Val() != last.value {
-					t.Errorf("answer %v, %v; want %v, %v", cmd.Val(), cmd.Err(), last.value, last.err)
+				if err := cmp.Or(tt.err, last.err); !errors.Is(cmd.Err(), err) || cmd.Val() != last.value {
+					t.Errorf("answer %v, %v; want %v, %v", cmd.Val(), cmd.Err(), last.value, err)
 				}
 				if inner.calls != tt.calls {
 					t.Errorf("%d calls; want %d", inner.calls, tt.calls)
 				}
+				time.Sleep(time.Minute) // what rings late
 			})
 		})
 	}
@@ -128,10 +160,10 @@ func TestDoorbellStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		stopping := make(chan struct{})
-		inner := &scriptedClient{answer: func(int) (any, error) { return nil, redis.Nil }}
-		c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), stopping: stopping}
+		inner := newScripted(func(int) (any, error) { return nil, redis.Nil })
+		c := &doorbellClient{UniversalClient: inner, stopping: stopping}
 		start := time.Now()
-		time.AfterFunc(100*time.Millisecond, func() { close(stopping) })
+		time.AfterFunc(100*time.Millisecond, func() { close(stopping); inner.ring() })
 		if err := c.EvalSha(t.Context(), "sha", dequeueKeys).Err(); !errors.Is(err, redis.Nil) {
 			t.Errorf("held poll: %v", err)
 		}
@@ -144,14 +176,26 @@ func TestDoorbellStops(t *testing.T) {
 	})
 }
 
-func TestDoorbellRingsForForwardedTasks(t *testing.T) {
+// Whoever brings tasks to a queue other than by a producer rings for them.
+func TestDoorbellRingsForOthers(t *testing.T) {
 	t.Parallel()
-	for _, moved := range []int64{0, 3} {
-		inner := &scriptedClient{answer: func(int) (any, error) { return moved, nil }}
-		c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), delays: true}
-		c.EvalSha(t.Context(), "sha", forwardKeys)
-		if got := len(c.bell.rung) == 1; got != (moved > 0) {
-			t.Errorf("%d tasks moved: rings %t", moved, got)
+	for _, tt := range []struct {
+		name  string
+		keys  []string
+		reply any
+		rings int
+	}{
+		{name: "nothing was due", keys: forwardKeys, reply: int64(0)},
+		{name: "three tasks were due", keys: forwardKeys, reply: int64(3), rings: 3},
+		{name: "many tasks were due", keys: forwardKeys, reply: int64(100), rings: maxRings},
+		{name: "a task was put back at a shutdown", keys: requeueKeys, reply: "OK", rings: 1},
+		{name: "a task is done", keys: doneKeys, reply: "OK"},
+	} {
+		inner := newScripted(func(int) (any, error) { return tt.reply, nil })
+		c := &doorbellClient{UniversalClient: inner, delays: true}
+		c.EvalSha(t.Context(), "sha", tt.keys)
+		if inner.rings != tt.rings {
+			t.Errorf("%s: %d rings; want %d", tt.name, inner.rings, tt.rings)
 		}
 	}
 }
@@ -176,11 +220,12 @@ func TestIdleQueueIsAskedForItsLength(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				inner := &scriptedClient{answer: func(int) (any, error) { return nil, redis.Nil }, length: tt.length, lengthErr: tt.err}
-				c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), stopping: make(chan struct{})}
+				inner := newScripted(func(int) (any, error) { return nil, redis.Nil })
+				inner.length, inner.lengthErr = tt.length, tt.err
+				c := &doorbellClient{UniversalClient: inner, stopping: make(chan struct{})}
 				c.EvalSha(t.Context(), "sha", dequeueKeys)
 				if tt.rings {
-					c.bell.ring()
+					inner.ring()
 				}
 				c.EvalSha(t.Context(), "sha", dequeueKeys)
 				if got := inner.calls - 1; got != tt.polls {
@@ -196,8 +241,9 @@ func TestLastTaskNeedsNoFurtherPoll(t *testing.T) {
 	t.Parallel()
 	for _, left := range []int64{0, 1} {
 		synctest.Test(t, func(t *testing.T) {
-			inner := &scriptedClient{answer: func(int) (any, error) { return "message", nil }, left: left}
-			c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), stopping: make(chan struct{})}
+			inner := newScripted(func(int) (any, error) { return "message", nil })
+			inner.left = left
+			c := &doorbellClient{UniversalClient: inner, stopping: make(chan struct{})}
 			c.EvalSha(t.Context(), "sha", dequeueKeys)
 			start := time.Now()
 			err := c.EvalSha(t.Context(), "sha", dequeueKeys).Err()
@@ -223,12 +269,16 @@ func TestManyPutBackTasksAreForwardedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		due := int64(350)
-		inner := &scriptedClient{answer: func(int) (any, error) {
+		inner := newScripted(nil)
+		inner.answer = func(int) (any, error) {
 			n := min(due, 100)
 			due -= n
+			for len(inner.bell) > 0 {
+				<-inner.bell // Redis keeps no more than maxRings
+			}
 			return n, nil
-		}}
-		c := &doorbellClient{UniversalClient: inner, bell: newDoorbell()}
+		}
+		c := &doorbellClient{UniversalClient: inner}
 		for n := 1; n != 0; {
 			n, _ = c.EvalSha(t.Context(), "sha", []string{"asynq:{q}:retry", "asynq:{q}:pending"}).Int()
 		}
@@ -246,8 +296,8 @@ func TestForwardingIsSpared(t *testing.T) {
 	for _, delays := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			calls := make(map[string]int)
-			inner := &scriptedClient{answer: func(int) (any, error) { return int64(0), nil }}
-			c := &doorbellClient{UniversalClient: inner, bell: newDoorbell(), delays: delays}
+			inner := newScripted(func(int) (any, error) { return int64(0), nil })
+			c := &doorbellClient{UniversalClient: inner, delays: delays}
 			for range 20 { // ten seconds of asynq's forwarder on the retry queue
 				for _, keys := range [][]string{scheduled, putBack} {
 					before := inner.calls

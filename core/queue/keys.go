@@ -27,16 +27,17 @@ func queueNames(shards int) []string {
 // retryID names the task of a delivery's next attempt.
 func retryID(d *core.Delivery) string { return d.ID + ":" + strconv.Itoa(d.Attempts) }
 
-// The keys of a bundle, and the channel on which a queue's producers ring.
+// The keys of a bundle, and the list in which a queue's producers ring.
 func blobKey(queue, bundle string) string { return "sp:{" + queue + "}:bundle:" + bundle }
 func doneKey(queue, bundle string) string { return blobKey(queue, bundle) + ":done" }
-func bellChannel(queue string) string     { return "sp:{" + queue + "}:bell" }
+func bellKey(queue string) string         { return "sp:{" + queue + "}:bell" }
 
 // Suffixes by which asynq's scripts are told apart; asynq names its keys
 // "asynq:{<queue>}:<suffix>".
 const (
 	pendingSuffix   = ":pending"
 	pausedSuffix    = ":paused"
+	activeSuffix    = ":active"
 	scheduledSuffix = ":scheduled"
 	retrySuffix     = ":retry"
 )

@@ -64,7 +64,7 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	}
 	p := &Producer{
 		o:       o,
-		client:  asynq.NewClientFromRedisClient(&companionClient{UniversalClient: o.Client, cluster: o.isCluster()}),
+		client:  asynq.NewClientFromRedisClient(&companionClient{UniversalClient: o.Client}),
 		metrics: metrics,
 	}
 	p.scratch.New = func() any { return new(encoder) }

@@ -67,7 +67,7 @@ func (c *Consumer) reconcileAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
 	for _, queue := range queueNames(c.o.Shards) {
-		keys := []string{asynqKey(queue, ":active"), asynqKey(queue, ":lease")}
+		keys := []string{asynqKey(queue, activeSuffix), asynqKey(queue, ":lease")}
 		lease := c.o.Now().Add(freshLease).Unix()
 		n, err := reconcileCmd.Run(ctx, c.o.Client, keys, taskKeyPrefix(queue), lease, maxReconciled).Int64Slice()
 		if err != nil {

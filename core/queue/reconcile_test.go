@@ -18,7 +18,7 @@ func TestReconcile(t *testing.T) {
 	if errs := f.producer().Enqueue(ctx, fanOut(event("evt_1", 0), 3*maxBundleDeliveries)); errs != nil {
 		t.Fatal(errs)
 	}
-	pending, active, lease := asynqKey("deliver-00", pendingSuffix), asynqKey("deliver-00", ":active"), asynqKey("deliver-00", ":lease")
+	pending, active, lease := asynqKey("deliver-00", pendingSuffix), asynqKey("deliver-00", activeSuffix), asynqKey("deliver-00", ":lease")
 	ids := make([]string, 3)
 	for i := range ids {
 		ids[i] = f.client.LMove(ctx, pending, active, "RIGHT", "LEFT").Val()

@@ -35,7 +35,7 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 	if err != nil {
 		return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for the queue", Err: err}
 	}
-	with := companions{bell: bellChannel(queue)}
+	with := companions{bell: bellKey(queue)}
 	var payload []byte
 	if len(ds) == 1 && len(frame) <= maxInline {
 		// A Cluster client sends a command again by itself when its reply is lost.

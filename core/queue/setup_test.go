@@ -181,6 +181,12 @@ func (f *fixture) empty() {
 	}
 }
 
+// held reports whether the polls of both queues wait for their bells.
+func (f *fixture) held() bool {
+	f.t.Helper()
+	return f.client.InfoMap(context.Background(), "clients").Item("Clients", "blocked_clients") == "2"
+}
+
 // hurry makes the tasks that were put back into a queue run now.
 func (f *fixture) hurry(queue string) {
 	f.t.Helper()
@@ -190,7 +196,7 @@ func (f *fixture) hurry(queue string) {
 		pipe.ZRem(ctx, asynqKey(queue, retrySuffix), id)
 		pipe.HSet(ctx, taskKeyPrefix(queue)+id, "state", "pending")
 		pipe.LPush(ctx, asynqKey(queue, pendingSuffix), id)
-		pipe.Publish(ctx, bellChannel(queue), "")
+		ring(ctx, pipe, bellKey(queue), 1)
 		if _, err := pipe.Exec(ctx); err != nil {
 			f.t.Fatal(err)
 		}

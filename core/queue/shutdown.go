@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -17,6 +18,9 @@ const (
 	// abortMargin is how long before the end of the shutdown handlers lose their
 	// context, so that asynq still has time to put their tasks back.
 	abortMargin = 500 * time.Millisecond
+
+	// endHoldsTime bounds the ringing of the bells.
+	endHoldsTime = 500 * time.Millisecond
 
 	// lastGrace is how long after the end of the shutdown its last calls to
 	// Redis may take.
@@ -32,7 +36,8 @@ var errShutdown = errors.New("the time for the shutdown is over")
 func (c *Consumer) shutdown(lanes []lane, abort context.CancelCauseFunc) error {
 	begin := time.Now()
 	end := begin.Add(c.o.ShutdownTimeout)
-	close(c.stopping) // ends the polls that are held back
+	close(c.stopping)
+	c.endHolds(lanes)
 	await(begin.Add(stopPatience), all(lanes, (*asynq.Server).Stop))
 	c.o.OnStop()
 
@@ -48,6 +53,20 @@ func (c *Consumer) shutdown(lanes []lane, abort context.CancelCauseFunc) error {
 		err = errors.Join(err, errors.New("queue: handlers did not end in time"))
 	}
 	return err
+}
+
+// endHolds rings every bell until the polls that are held back here end; those of
+// other processes find nothing and wait again. Where that fails they end with
+// their hold.
+func (c *Consumer) endHolds(lanes []lane) {
+	ctx, cancel := context.WithTimeout(context.Background(), endHoldsTime)
+	defer cancel()
+	_, _ = c.o.Client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, l := range lanes {
+			ring(ctx, pipe, bellKey(l.queue), maxRings)
+		}
+		return nil
+	})
 }
 
 // all calls f for every server at once and closes the channel when all returned.

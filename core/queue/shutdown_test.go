@@ -170,8 +170,7 @@ func TestShutdownWhileRedisIsFrozen(t *testing.T) {
 		}
 		stop := f.consume(handler, func(o *ConsumerOptions) { o.ShutdownTimeout = time.Second })
 		if !frozenFromStart {
-			channel := bellChannel("deliver-00")
-			until(t, "subscription", func() bool { return client.PubSubNumSub(context.Background(), channel).Val()[channel] == 1 })
+			until(t, "polls that are held", f.held)
 			server.Pause()
 		}
 		ended := make(chan error, 1)
@@ -187,7 +186,7 @@ func impatient(t *testing.T, server *redistest.Server) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{
 		Network: "unix", Addr: server.SocketPath(), DisableIdentity: true, MaxRetries: -1, DialerRetries: 1,
-		ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond, DialTimeout: 500 * time.Millisecond,
+		ContextTimeoutEnabled: true, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond, DialTimeout: 500 * time.Millisecond,
 	})
 	t.Cleanup(func() { _ = client.Close() })
 	return client
@@ -257,7 +256,7 @@ func (f *fixture) consumeUnmended(client redis.UniversalClient, handler Handler)
 		f.t.Fatal(err)
 	}
 	server := asynq.NewServerFromRedisClient(
-		&doorbellClient{UniversalClient: client, bell: newDoorbell(), stopping: c.stopping},
+		&doorbellClient{UniversalClient: client, bell: bellKey("deliver-00"), stopping: c.stopping},
 		c.serverConfig("deliver-00", context.Background()),
 	)
 	if err := server.Start(c.handler("deliver-00")); err != nil {

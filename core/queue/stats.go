@@ -49,7 +49,7 @@ func readStats(ctx context.Context, o *Options) (stats []QueueStats, clockAhead 
 	for i, queue := range names {
 		counts[i] = [5]*redis.IntCmd{
 			pipe.LLen(ctx, asynqKey(queue, pendingSuffix)),
-			pipe.LLen(ctx, asynqKey(queue, ":active")),
+			pipe.LLen(ctx, asynqKey(queue, activeSuffix)),
 			pipe.ZCard(ctx, asynqKey(queue, scheduledSuffix)),
 			pipe.ZCard(ctx, asynqKey(queue, retrySuffix)),
 			pipe.ZCard(ctx, asynqKey(queue, ":archived")),
