@@ -12,14 +12,15 @@ import (
 // sees everything.
 var mayImport = map[string][]string{
 	"core":                 nil,
+	"core/metric":          {prom},
 	"core/sign":            {"core"},
 	"core/retry":           {"core"},
 	"core/egress":          {"core", "github.com/valyala/fasthttp", "code.dny.dev/ssrf", "golang.org/x/net/idna", prom},
-	"core/queue":           {"core", "github.com/hibiken/asynq", "github.com/redis/go-redis/v9", "github.com/klauspost/compress/s2", "github.com/google/uuid", prom},
-	"core/publish":         {"core", prom},
-	"core/gateway":         {"core", "core/publish", "github.com/valyala/fasthttp", prom},
-	"core/sender":          {"core", "core/sign", "core/retry", "core/egress", prom},
-	"redisstore":           {"core", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/v9/maintnotifications", prom},
+	"core/queue":           {"core", "github.com/hibiken/asynq", "github.com/redis/go-redis/v9", "github.com/klauspost/compress/s2", "github.com/google/uuid", "core/metric", prom},
+	"core/publish":         {"core", "core/metric", prom},
+	"core/gateway":         {"core", "core/publish", "core/metric", "github.com/valyala/fasthttp", prom},
+	"core/sender":          {"core", "core/sign", "core/retry", "core/egress", "core/metric", prom},
+	"redisstore":           {"core", "core/metric", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/v9/maintnotifications", prom},
 	"cmd/internal/e2e":     nil, // tests only
 	"cmd/gateway":          {"cmd/internal/app"},
 	"cmd/sender":           {"cmd/internal/app"},

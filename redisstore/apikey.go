@@ -25,6 +25,7 @@ type listedKey struct {
 // CreateAPIKey stores an API key under the SHA-256 of the key itself. It may be
 // called again with the same arguments.
 func (s *Store) CreateAPIKey(ctx context.Context, hash [sha256.Size]byte, k core.APIKey) error {
+	defer s.metrics.took(opCreateAPIKey, time.Now())
 	record, err := json.Marshal(k)
 	if err != nil {
 		return fmt.Errorf("encode API key %s: %w", k.ID, err)
@@ -47,6 +48,7 @@ func (s *Store) CreateAPIKey(ctx context.Context, hash [sha256.Size]byte, k core
 // APIKey returns the record of the API key with a SHA-256. One that does not
 // exist, was revoked or has expired is a core.CodeNotFound error.
 func (s *Store) APIKey(ctx context.Context, hash [sha256.Size]byte) (*core.APIKey, error) {
+	defer s.metrics.took(opReadAPIKey, time.Now())
 	record, err := s.client.Get(ctx, apiKeyKey(hash)).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, errNoAPIKey()
@@ -67,6 +69,7 @@ func (s *Store) APIKey(ctx context.Context, hash [sha256.Size]byte) (*core.APIKe
 // APIKeys returns the API keys of an organization, or of all for "", oldest
 // first. Those that have expired are left out, and taken off the list.
 func (s *Store) APIKeys(ctx context.Context, organization string) ([]core.APIKey, error) {
+	defer s.metrics.took(opListAPIKeys, time.Now())
 	entries, err := s.client.HGetAll(ctx, apiKeysKey).Result()
 	if err != nil {
 		return nil, s.fail(opListAPIKeys, err)
@@ -103,6 +106,7 @@ func (s *Store) APIKeys(ctx context.Context, organization string) ([]core.APIKey
 // RevokeAPIKey ends an API key by its id. An id that is not on the list is a
 // core.CodeNotFound error.
 func (s *Store) RevokeAPIKey(ctx context.Context, id string) error {
+	defer s.metrics.took(opRevokeAPIKey, time.Now())
 	entry, err := s.client.HGet(ctx, apiKeysKey, id).Result()
 	if errors.Is(err, redis.Nil) {
 		return errNoAPIKey()

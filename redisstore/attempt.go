@@ -51,6 +51,7 @@ return added
 // often it is set. A Cluster's client repeats by itself after a lost reply, so
 // there every write is taken for a repeated one.
 func (s *Store) Record(ctx context.Context, r core.Record) error {
+	defer s.metrics.took(opRecordAttempts, time.Now())
 	b := s.batch()
 	for _, l := range logsOf(r.Attempts) {
 		l.write(ctx, b, r.Repeated || !s.ordered)
@@ -127,6 +128,7 @@ func writeRows(ctx context.Context, b *batch, key string, rows []any, repeated b
 // Attempts returns an endpoint's log, newest first: its newest 100 attempts, or
 // with failures those of its newest 100 failed attempts.
 func (s *Store) Attempts(ctx context.Context, endpoint string, failures bool) ([]core.Attempt, error) {
+	defer s.metrics.took(opReadAttempts, time.Now())
 	key := attemptsKey(endpoint)
 	if failures {
 		key = failuresKey(endpoint)
@@ -150,6 +152,7 @@ func (s *Store) LastAttempts(ctx context.Context, endpoints []string) ([]*core.A
 	if len(endpoints) == 0 {
 		return nil, nil
 	}
+	defer s.metrics.took(opReadAttempts, time.Now())
 	pipe := s.client.Pipeline()
 	replies := make([]*redis.StringCmd, len(endpoints))
 	for i, endpoint := range endpoints {

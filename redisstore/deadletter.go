@@ -79,6 +79,7 @@ return dropped
 // dropped, which sealpost_dead_letters_trimmed_total counts; they also end
 // together, uncounted, when none was added for DeadLetterRetention and a day.
 func (s *Store) AddDeadLetters(ctx context.Context, letters []core.DeadLetter) error {
+	defer s.metrics.took(opAddDeadLetters, time.Now())
 	for len(letters) > 0 {
 		n, size := 0, 0
 		for n < len(letters) && n < maxDeadChunk && (n == 0 || size+len(letters[n].Delivery.Event.Body) <= maxDeadChunkBytes) {
@@ -130,6 +131,7 @@ func (s *Store) countDropped(reply *redis.Cmd) {
 
 // DeadLetters returns up to limit of an endpoint's dead letters, newest first.
 func (s *Store) DeadLetters(ctx context.Context, endpoint string, limit int) ([]core.DeadLetter, error) {
+	defer s.metrics.took(opReadDeadLetters, time.Now())
 	if limit < 1 {
 		return nil, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -36,6 +37,7 @@ return 1
 // 1. When the organization has limit endpoints already it returns a
 // core.CodeConflict error. It may be called again with the same endpoint.
 func (s *Store) CreateEndpoint(ctx context.Context, e *core.Endpoint, limit int) error {
+	defer s.metrics.took(opCreateEndpoint, time.Now())
 	e.Revision, e.URLRevision = 1, 1
 	record, err := json.Marshal(e)
 	if err != nil {
@@ -74,6 +76,7 @@ return 1
 // error is returned. An error of change ends the update and is returned as it
 // is. An endpoint that does not exist is a core.CodeNotFound error.
 func (s *Store) UpdateEndpoint(ctx context.Context, ref core.EndpointRef, change func(*core.Endpoint) error) (*core.Endpoint, error) {
+	defer s.metrics.took(opUpdateEndpoint, time.Now())
 	keys := []string{endpointsKey(ref.Organization), versionKey(ref.Organization)}
 	for range updateTries {
 		old, err := s.client.HGet(ctx, keys[0], ref.ID).Result()
@@ -136,6 +139,7 @@ return 1
 // attempts and dead letters stay until ForgetEndpoint. An endpoint that does not
 // exist is a core.CodeNotFound error.
 func (s *Store) DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error {
+	defer s.metrics.took(opDeleteEndpoint, time.Now())
 	keys := []string{endpointsKey(ref.Organization), versionKey(ref.Organization)}
 	reply, err := deleteScript.Run(ctx, s.client, keys, ref.ID, core.NewToken()).Int()
 	if err != nil {
@@ -150,6 +154,7 @@ func (s *Store) DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error 
 // ForgetEndpoint removes the attempts and dead letters of a deleted endpoint. It
 // may be called again.
 func (s *Store) ForgetEndpoint(ctx context.Context, endpoint string) error {
+	defer s.metrics.took(opForgetEndpoint, time.Now())
 	err := s.client.Unlink(ctx, attemptsKey(endpoint), failuresKey(endpoint), deadKey(endpoint), deadIndexKey(endpoint)).Err()
 	return s.fail(opForgetEndpoint, err)
 }

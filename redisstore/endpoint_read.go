@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -15,6 +16,7 @@ import (
 // Endpoint returns one endpoint. One that does not exist, or not in this
 // organization, is a core.CodeNotFound error.
 func (s *Store) Endpoint(ctx context.Context, ref core.EndpointRef) (*core.Endpoint, error) {
+	defer s.metrics.took(opReadEndpoint, time.Now())
 	record, err := s.client.HGet(ctx, endpointsKey(ref.Organization), ref.ID).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, errNoEndpoint()
@@ -31,6 +33,7 @@ func (s *Store) Endpoint(ctx context.Context, ref core.EndpointRef) (*core.Endpo
 // one. An organization without a token gets one; "" is returned only when that
 // did not work, and stands for no set of endpoints at all.
 func (s *Store) Endpoints(ctx context.Context, organization string) ([]core.Endpoint, string, error) {
+	defer s.metrics.took(opListEndpoints, time.Now())
 	records, version, err := s.readEndpoints(ctx, organization, false)
 	if err == nil && version == "" {
 		// Nothing was ever changed here, or Redis lost it. With a token the
@@ -82,6 +85,7 @@ func (s *Store) Records(ctx context.Context, refs []core.EndpointRef) ([]*core.E
 	if len(refs) == 0 {
 		return nil, nil
 	}
+	defer s.metrics.took(opReadRecords, time.Now())
 	groups := groupByOrganization(refs)
 	pipe := s.client.Pipeline()
 	replies := make([]*redis.SliceCmd, len(groups))

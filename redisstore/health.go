@@ -33,6 +33,7 @@ var ErrEviction = errors.New("redis evicts keys when its memory is full: set max
 // ErrEviction. In a Cluster every master is asked. A server that does not tell
 // its policy passes.
 func (s *Store) Check(ctx context.Context) error {
+	defer s.metrics.took(opCheck, time.Now())
 	err := s.eachMaster(ctx, func(ctx context.Context, c redis.Cmdable) error {
 		if err := c.Ping(ctx).Err(); err != nil {
 			return err
@@ -79,6 +80,7 @@ func (s *Store) Accepting() error {
 // sample reads the memory of the fullest master. When Redis does not answer,
 // the last sample stands: whoever wants to write notices by himself.
 func (s *Store) sample(ctx context.Context) {
+	defer s.metrics.took(opReadMemory, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	var mu sync.Mutex // masters are asked at the same time

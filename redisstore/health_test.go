@@ -92,7 +92,7 @@ func TestAccepting(t *testing.T) {
 	if s.Accepting() == nil {
 		t.Error("a Redis that does not answer has room")
 	}
-	if n := testutil.ToFloat64(s.metrics.errors.WithLabelValues(string(opReadMemory))); n != 1 {
+	if n := testutil.ToFloat64(s.metrics.errors[opReadMemory]); n != 1 {
 		t.Errorf("%v failed samples were counted; want 1", n)
 	}
 }

@@ -60,6 +60,7 @@ func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Res
 	if len(organizations)+len(rs) == 0 {
 		return nil, nil, nil
 	}
+	defer s.metrics.took(opBegin, time.Now())
 	b := s.batch()
 	tokens := make([]*redis.StringCmd, len(organizations))
 	for i, organization := range organizations {
@@ -137,6 +138,7 @@ func (s *Store) Finish(ctx context.Context, rs []core.Reservation) error {
 	if len(rs) == 0 {
 		return nil
 	}
+	defer s.metrics.took(opFinish, time.Now())
 	b := s.batch()
 	for i := range rs {
 		r := &rs[i]
@@ -161,6 +163,7 @@ func (s *Store) Release(ctx context.Context, rs []core.Reservation) error {
 	if len(rs) == 0 {
 		return nil
 	}
+	defer s.metrics.took(opRelease, time.Now())
 	b := s.batch()
 	for i := range rs {
 		b.run(ctx, releaseScript, []string{idempotencyKey(rs[i].Organization, rs[i].Key)}, rs[i].Owner)

@@ -2,8 +2,11 @@ package redisstore
 
 import (
 	"errors"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/core/metric"
 )
 
 // op names what was asked of Redis; the values of the label `op`.
@@ -30,6 +33,10 @@ const (
 	opRevokeAPIKey    op = "revoke_api_key"
 	opCheck           op = "check"
 	opReadMemory      op = "read_memory"
+
+	// Round trips of clients that are not the store's, see Instrument.
+	opEnqueue op = "enqueue"
+	opQueue   op = "queue"
 )
 
 func ops() []op {
@@ -37,23 +44,31 @@ func ops() []op {
 		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
 		opReadDeadLetters, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
-		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory,
+		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opEnqueue, opQueue,
 	}
 }
 
+// metrics holds the children of every operation, made beforehand: counting costs
+// no lookup by text.
 type metrics struct {
-	errors     *prometheus.CounterVec
+	errors     map[op]prometheus.Counter
+	durations  map[op]prometheus.Observer
 	trimmed    *prometheus.CounterVec
 	memoryUsed prometheus.Gauge
 	memoryMax  prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sealpost_redis_errors_total",
+		Help: "Operations that Redis did not confirm; enqueue and queue are the round trips of producers and of asynq's servers.",
+	}, []string{"op"})
+	durations := prometheus.NewHistogramVec(metric.Histogram(r, prometheus.HistogramOpts{
+		Name:    "sealpost_redis_operation_duration_seconds",
+		Help:    "Duration of operations of Redis, with the wait for a connection, by operation as in sealpost_redis_errors_total.",
+		Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 2},
+	}), []string{"op"})
 	m := &metrics{
-		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sealpost_redis_errors_total",
-			Help: "Operations of the store that Redis did not confirm.",
-		}, []string{"op"}),
 		trimmed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sealpost_dead_letters_trimmed_total",
 			Help: "Dead letters that were dropped to keep an endpoint within a bound.",
@@ -69,13 +84,14 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	if r != nil {
 		// Two stores of one process share their metrics.
-		err := errors.Join(register(r, &m.errors), register(r, &m.trimmed), register(r, &m.memoryUsed), register(r, &m.memoryMax))
+		err := errors.Join(register(r, &failures), register(r, &durations), register(r, &m.trimmed), register(r, &m.memoryUsed), register(r, &m.memoryMax))
 		if err != nil {
 			return nil, err
 		}
 	}
+	m.errors, m.durations = make(map[op]prometheus.Counter), make(map[op]prometheus.Observer)
 	for _, o := range ops() {
-		m.errors.WithLabelValues(string(o))
+		m.errors[o], m.durations[o] = failures.WithLabelValues(string(o)), durations.WithLabelValues(string(o))
 	}
 	for _, b := range deadBounds() {
 		m.trimmed.WithLabelValues(b)
@@ -96,4 +112,7 @@ func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
 	return err
 }
 
-func (m *metrics) failed(o op) { m.errors.WithLabelValues(string(o)).Inc() }
+func (m *metrics) failed(o op) { m.errors[o].Inc() }
+
+// took notes how long an operation took that began at start; to be deferred.
+func (m *metrics) took(o op, start time.Time) { m.durations[o].Observe(time.Since(start).Seconds()) }

@@ -32,7 +32,7 @@ type Client struct {
 	pool      *pool
 	scratch   sync.Pool // of *scratch
 
-	fresh, reused prometheus.Counter
+	fresh, reused, resent prometheus.Counter
 
 	stop    chan struct{}
 	stopped sync.WaitGroup
@@ -50,9 +50,19 @@ func New(o Options) (*Client, error) {
 		Name: "sealpost_sender_connections_total",
 		Help: "Connections taken for a request, by whether they were used before.",
 	}, []string{"reused"})
+	resent := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sealpost_sender_requests_resent_total",
+		Help: "Requests sent again on a fresh connection because the reused one turned out to be closed.",
+	})
+	hosts := newPool(&o)
+	idle := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sealpost_sender_idle_connections", Help: "Connections to receivers that are kept for their next request.",
+	}, func() float64 { return float64(hosts.idleNow()) })
 	if o.Registerer != nil {
-		if err := o.Registerer.Register(connections); err != nil {
-			return nil, err
+		for _, c := range []prometheus.Collector{connections, resent, idle} {
+			if err := o.Registerer.Register(c); err != nil {
+				return nil, err
+			}
 		}
 	}
 	c := &Client{
@@ -66,10 +76,11 @@ func New(o Options) (*Client, error) {
 			ClientSessionCache: tls.NewLRUClientSessionCache(tlsSessions),
 		},
 		fixed:   []byte("user-agent: " + o.UserAgent + "\r\ncontent-type: application/json\r\ncontent-length: "),
-		pool:    newPool(&o),
+		pool:    hosts,
 		scratch: sync.Pool{New: func() any { return newScratch() }},
 		fresh:   connections.WithLabelValues("false"),
 		reused:  connections.WithLabelValues("true"),
+		resent:  resent,
 		stop:    make(chan struct{}),
 	}
 	c.stopped.Go(func() { c.reapIdle(o.IdleTimeout / 2) })
@@ -149,6 +160,7 @@ func (a *attempt) run() {
 			return
 		}
 		a.result.Reused, a.result.Resent = false, true
+		a.client.resent.Inc()
 	}
 	fresh := a.dial(g.generation)
 	if fresh == nil {

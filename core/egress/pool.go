@@ -185,6 +185,13 @@ func (p *pool) serve(h *host, g grant) {
 	h.waiting = h.waiting[1:]
 }
 
+// idleNow returns the number of idle connections.
+func (p *pool) idleNow() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.idle
+}
+
 // dropIdle closes the idle connections of a host, and those in use when they
 // come back.
 func (p *pool) dropIdle(key string) {

@@ -365,6 +365,12 @@ func TestConnectionMetric(t *testing.T) {
 # TYPE sealpost_sender_connections_total counter
 sealpost_sender_connections_total{reused="false"} 1
 sealpost_sender_connections_total{reused="true"} 2
+# HELP sealpost_sender_idle_connections Connections to receivers that are kept for their next request.
+# TYPE sealpost_sender_idle_connections gauge
+sealpost_sender_idle_connections 1
+# HELP sealpost_sender_requests_resent_total Requests sent again on a fresh connection because the reused one turned out to be closed.
+# TYPE sealpost_sender_requests_resent_total counter
+sealpost_sender_requests_resent_total 0
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want)); err != nil {
 		t.Error(err)

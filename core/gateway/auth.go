@@ -34,6 +34,7 @@ func (s *Server) authenticate(x *exchange) error {
 	if ok {
 		key, wait, err := s.keys.find(hash)
 		x.keyWait = wait
+		s.metrics.keys.count(wait)
 		if err != nil {
 			return err
 		}

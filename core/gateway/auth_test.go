@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/sealpost/sealpost/core"
 )
 
@@ -73,6 +75,19 @@ func TestKeyStoreFails(t *testing.T) {
 	f.store.keyErr = context.DeadlineExceeded // what a key store may return, too
 	f.store.mu.Unlock()
 	f.call("GET", "/api/v1/webhooks", "", "Authorization", "Bearer "+core.NewAPIKey()).want(503, core.CodeUnavailable)
+}
+
+// TestKeyLookupsAreCounted: junk asks nobody and is not counted.
+func TestKeyLookupsAreCounted(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, key := range []string{f.key, f.key, "sp_junk", core.NewAPIKey()} {
+		f.call("GET", "/api/v1/event-types", "", "Authorization", "Bearer "+key)
+	}
+	keys := &f.server.metrics.keys
+	if hits, misses := testutil.ToFloat64(keys.hits), testutil.ToFloat64(keys.misses); hits != 1 || misses != 2 {
+		t.Errorf("%v hits and %v misses; want 1 and 2", hits, misses)
+	}
 }
 
 // stubKeys answers from a function.

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/metric"
 )
 
 // tally is what is counted per operation, with all label values made in
@@ -22,7 +23,11 @@ type metrics struct {
 	duration     *prometheus.HistogramVec
 	unmatched    *tally
 	refusedConns prometheus.Counter
+	keys         keyTally
 }
+
+// keyTally counts look-ups of API keys by where the answer came from.
+type keyTally struct{ hits, misses prometheus.Counter }
 
 func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 	m := &metrics{
@@ -30,16 +35,21 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 			Name: "sealpost_gateway_requests_total",
 			Help: "API requests, by route and HTTP status.",
 		}, []string{"route", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: prometheus.NewHistogramVec(metric.Histogram(r, prometheus.HistogramOpts{
 			Name:    "sealpost_gateway_request_duration_seconds",
 			Help:    "Time from a request's head to its answer.",
 			Buckets: []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5},
-		}, []string{"route"}),
+		}), []string{"route"}),
 		refusedConns: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sealpost_gateway_connections_refused_total",
 			Help: "Connections refused because too many were open.",
 		}),
 	}
+	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sealpost_gateway_key_lookups_total",
+		Help: "Look-ups of well-formed API keys, by whether this process knew the answer (hit) or waited for Redis (miss).",
+	}, []string{"result"})
+	m.keys = keyTally{hits: lookups.WithLabelValues("hit"), misses: lookups.WithLabelValues("miss")}
 	m.unmatched = m.tally(unmatched)
 	for _, r := range s.routes {
 		for _, o := range r.operations {
@@ -57,7 +67,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		Name: "sealpost_gateway_body_bytes",
 		Help: "Bytes of request bodies held at the moment.",
 	}, func() float64 { return float64(s.bodies.held.Load()) })
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.refusedConns, conns, held} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.refusedConns, lookups, conns, held} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("gateway: register metrics: %w", err)
 		}
@@ -89,4 +99,13 @@ func (m *metrics) observe(x *exchange, took time.Duration) {
 		c.Inc()
 	}
 	t.duration.Observe(took.Seconds())
+}
+
+// count counts a look-up whose caller waited so long for the store; 0: it knew.
+func (t *keyTally) count(wait time.Duration) {
+	if wait == 0 {
+		t.hits.Inc()
+	} else {
+		t.misses.Inc()
+	}
 }

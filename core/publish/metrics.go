@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/metric"
 )
 
 type metrics struct {
@@ -32,16 +33,16 @@ func newMetrics(r prometheus.Registerer, c *collector) (*metrics, error) {
 			Name: "sealpost_deliveries_accepted_total",
 			Help: "Deliveries stored for accepted events.",
 		}),
-		events: prometheus.NewHistogram(prometheus.HistogramOpts{
+		events: prometheus.NewHistogram(metric.Histogram(r, prometheus.HistogramOpts{
 			Name:    "sealpost_flush_events",
 			Help:    "Events committed by one flush.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
-		}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+		})),
+		duration: prometheus.NewHistogram(metric.Histogram(r, prometheus.HistogramOpts{
 			Name:    "sealpost_flush_duration_seconds",
 			Help:    "Time one flush took.",
 			Buckets: []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5},
-		}),
+		})),
 	}
 	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sealpost_events_rejected_total",

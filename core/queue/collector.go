@@ -20,6 +20,9 @@ type Collector struct {
 	o          Options
 	tasks      *prometheus.Desc
 	oldest     *prometheus.Desc
+	overdue    *prometheus.Desc
+	leases     *prometheus.Desc
+	consumers  *prometheus.Desc
 	clockAhead *prometheus.Desc
 
 	mu     sync.Mutex // one reader at a time, whoever scrapes
@@ -38,6 +41,9 @@ func NewCollector(o Options) (*Collector, error) {
 		o:          o,
 		tasks:      prometheus.NewDesc("sealpost_queue_tasks", "Tasks in a queue. Any in the state archived is an alarm.", []string{"queue", "state"}, nil),
 		oldest:     prometheus.NewDesc("sealpost_queue_oldest_pending_seconds", "How long the oldest task that can run has been waiting.", []string{"queue"}, nil),
+		overdue:    prometheus.NewDesc("sealpost_queue_overdue_seconds", "How long the oldest task whose time has come has been waiting to be taken up; up to some seconds are normal.", []string{"queue"}, nil),
+		leases:     prometheus.NewDesc("sealpost_queue_lease_expired_seconds", "How long the oldest running task has been without a lease: its sender is gone, and another one takes it over within two minutes.", []string{"queue"}, nil),
+		consumers:  prometheus.NewDesc("sealpost_queue_consumers", "Consumers with a fresh heartbeat; each sender runs one for each queue.", nil, nil),
 		clockAhead: prometheus.NewDesc("sealpost_redis_clock_ahead_seconds", "This machine's clock minus that of Redis. Beyond 25 s between senders, running tasks are taken from each other.", nil, nil),
 	}
 	if o.Registerer != nil {
@@ -51,14 +57,20 @@ func NewCollector(o Options) (*Collector, error) {
 // Stats returns what stands in each queue: the deliver queues in order, then the
 // retry queue.
 func (c *Collector) Stats(ctx context.Context) ([]QueueStats, error) {
-	stats, _, err := readStats(ctx, &c.o)
-	return stats, err
+	v, err := readOverview(ctx, &c.o)
+	if err != nil {
+		return nil, err
+	}
+	return v.queues, nil
 }
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- c.tasks
 	descs <- c.oldest
+	descs <- c.overdue
+	descs <- c.leases
+	descs <- c.consumers
 	descs <- c.clockAhead
 }
 
@@ -68,18 +80,21 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	defer c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	stats, clockAhead, err := readStats(ctx, &c.o)
+	v, err := readOverview(ctx, &c.o)
 	c.report(err)
 	if err != nil {
 		return
 	}
-	metrics <- prometheus.MustNewConstMetric(c.clockAhead, prometheus.GaugeValue, clockAhead.Seconds())
-	for i := range stats {
-		s := &stats[i]
+	metrics <- prometheus.MustNewConstMetric(c.clockAhead, prometheus.GaugeValue, v.clockAhead.Seconds())
+	metrics <- prometheus.MustNewConstMetric(c.consumers, prometheus.GaugeValue, float64(v.consumers))
+	for i := range v.queues {
+		s := &v.queues[i]
 		for _, state := range s.states() {
 			metrics <- prometheus.MustNewConstMetric(c.tasks, prometheus.GaugeValue, float64(state.tasks), s.Queue, state.name)
 		}
 		metrics <- prometheus.MustNewConstMetric(c.oldest, prometheus.GaugeValue, s.OldestPending.Seconds(), s.Queue)
+		metrics <- prometheus.MustNewConstMetric(c.overdue, prometheus.GaugeValue, s.Overdue.Seconds(), s.Queue)
+		metrics <- prometheus.MustNewConstMetric(c.leases, prometheus.GaugeValue, s.LeaseExpired.Seconds(), s.Queue)
 	}
 }
 

@@ -34,6 +34,17 @@ func TestCollector(t *testing.T) {
 	f.client.HDel(ctx, taskKeyPrefix("deliver-00")+ids[2], "pending_since")
 	f.client.HSet(ctx, taskKeyPrefix("deliver-00")+ids[1], "pending_since", time.Now().Add(-time.Hour).UnixNano())
 	f.client.ZAdd(ctx, asynqKey("deliver-00", ":archived"), redis.Z{Score: 1, Member: "x"})
+	// A running task has lost its sender, a retry was due an hour ago, and of two
+	// consumers one has died.
+	hour := float64(time.Now().Add(-time.Hour).Unix())
+	f.client.ZAdd(ctx, asynqKey("deliver-00", ":lease"), redis.Z{Score: hour, Member: "y"})
+	f.client.ZAdd(ctx, asynqKey("retry-00", retrySuffix), redis.Z{Score: hour, Member: "z"})
+	f.client.ZAdd(ctx, serversKey, redis.Z{Score: hour, Member: "dead"}, redis.Z{Score: -hour + 2*float64(time.Now().Unix()), Member: "alive"})
+	consumers := "# HELP sealpost_queue_consumers Consumers with a fresh heartbeat; each sender runs one for each queue.\n" +
+		"# TYPE sealpost_queue_consumers gauge\nsealpost_queue_consumers 1\n"
+	if err := testutil.GatherAndCompare(f.registry, strings.NewReader(consumers), "sealpost_queue_consumers"); err != nil {
+		t.Error(err)
+	}
 	want := `
 # HELP sealpost_queue_tasks Tasks in a queue. Any in the state archived is an alarm.
 # TYPE sealpost_queue_tasks gauge
@@ -45,7 +56,7 @@ sealpost_queue_tasks{queue="deliver-00",state="scheduled"} 0
 sealpost_queue_tasks{queue="retry-00",state="active"} 0
 sealpost_queue_tasks{queue="retry-00",state="archived"} 0
 sealpost_queue_tasks{queue="retry-00",state="pending"} 0
-sealpost_queue_tasks{queue="retry-00",state="retry"} 0
+sealpost_queue_tasks{queue="retry-00",state="retry"} 1
 sealpost_queue_tasks{queue="retry-00",state="scheduled"} 1
 `
 	if err := testutil.GatherAndCompare(f.registry, strings.NewReader(want), "sealpost_queue_tasks"); err != nil {
@@ -58,8 +69,13 @@ sealpost_queue_tasks{queue="retry-00",state="scheduled"} 1
 	if age := stats[0].OldestPending; age < time.Hour || age > time.Hour+time.Minute {
 		t.Errorf("oldest pending %v; want an hour", age)
 	}
-	stats[0].OldestPending = 0
-	if diff := cmp.Diff([]QueueStats{{Queue: "deliver-00", Pending: 3, Archived: 1}, {Queue: "retry-00", Scheduled: 1}}, stats); diff != "" {
+	for name, age := range map[string]time.Duration{"lease expired": stats[0].LeaseExpired, "overdue": stats[1].Overdue} {
+		if age < time.Hour || age > time.Hour+time.Minute {
+			t.Errorf("%s for %v; want an hour", name, age)
+		}
+	}
+	stats[0].OldestPending, stats[0].LeaseExpired, stats[1].Overdue = 0, 0, 0
+	if diff := cmp.Diff([]QueueStats{{Queue: "deliver-00", Pending: 3, Archived: 1}, {Queue: "retry-00", Scheduled: 1, Retry: 1}}, stats); diff != "" {
 		t.Errorf("stats (-want +got):\n%s", diff)
 	}
 	lint(t, f.registry)

@@ -4,12 +4,16 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sealpost/sealpost/core/metric"
 )
 
 // producerMetrics count what producers store.
 type producerMetrics struct {
 	bundles     prometheus.Counter
 	deliveries  prometheus.Histogram
+	stored      prometheus.Histogram
+	encoded     prometheus.Counter
 	resends     prometheus.Counter
 	unconfirmed prometheus.Counter
 }
@@ -20,9 +24,16 @@ func newProducerMetrics(r prometheus.Registerer) (*producerMetrics, error) {
 	m.bundles, err = register(r, err, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sealpost_queue_bundles_stored_total", Help: "Bundles stored in Redis, retries included.",
 	}))
-	m.deliveries, err = register(r, err, prometheus.NewHistogram(prometheus.HistogramOpts{
+	m.deliveries, err = register(r, err, prometheus.NewHistogram(metric.Histogram(r, prometheus.HistogramOpts{
 		Name: "sealpost_queue_bundle_deliveries", Help: "Deliveries in a bundle when it was stored.",
 		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
+	})))
+	m.stored, err = register(r, err, prometheus.NewHistogram(metric.Histogram(r, prometheus.HistogramOpts{
+		Name: "sealpost_queue_bundle_bytes", Help: "Size of a bundle as it was stored, compressed where that pays.",
+		Buckets: prometheus.ExponentialBuckets(256, 4, 9), // to 16 MiB, the largest bundle
+	})))
+	m.encoded, err = register(r, err, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sealpost_queue_bundle_uncompressed_bytes_total", Help: "Size of the stored bundles before compression.",
 	}))
 	m.resends, err = register(r, err, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sealpost_queue_resends_total", Help: "Bundles sent to Redis once more because no confirmation came.",

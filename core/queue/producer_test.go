@@ -62,6 +62,13 @@ func TestEnqueueStoresBlobAndTask(t *testing.T) {
 	if got := f.counter("sealpost_queue_bundles_stored_total"); got != 1 {
 		t.Errorf("%v bundles counted; want 1", got)
 	}
+	stored := f.client.StrLen(ctx, key).Val()
+	if n, sum := f.histogram("sealpost_queue_bundle_bytes"); n != 1 || sum != float64(stored) {
+		t.Errorf("%d bundles of %v bytes counted; want one of %d", n, sum, stored)
+	}
+	if got := f.counter("sealpost_queue_bundle_uncompressed_bytes_total"); got <= float64(stored) {
+		t.Errorf("%v bytes before compression, %d after", got, stored)
+	}
 	lint(t, f.registry)
 }
 

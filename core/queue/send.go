@@ -54,6 +54,8 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 	}
 	p.metrics.bundles.Inc()
 	p.metrics.deliveries.Observe(float64(len(ds)))
+	p.metrics.stored.Observe(float64(len(frame)))
+	p.metrics.encoded.Add(float64(len(scratch.body)))
 	return nil
 }
 

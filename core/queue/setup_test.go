@@ -151,12 +151,13 @@ func (f *fixture) stats() (deliver, retry QueueStats) {
 	f.t.Helper()
 	o := f.options()
 	o.Now = time.Now
-	stats, _, err := readStats(context.Background(), &o)
+	v, err := readOverview(context.Background(), &o)
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	stats := v.queues
 	for i := range stats {
-		stats[i].OldestPending = 0
+		stats[i].OldestPending, stats[i].Overdue, stats[i].LeaseExpired = 0, 0, 0
 	}
 	return stats[0], stats[1]
 }
@@ -222,6 +223,23 @@ func (f *fixture) counter(name string, label ...string) float64 {
 	}
 	f.t.Fatalf("no metric %s%v", name, label)
 	return 0
+}
+
+// histogram returns how many values a histogram without labels has, and their sum.
+func (f *fixture) histogram(name string) (count uint64, sum float64) {
+	f.t.Helper()
+	families, err := f.registry.Gather()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			h := family.GetMetric()[0].GetHistogram()
+			return h.GetSampleCount(), h.GetSampleSum()
+		}
+	}
+	f.t.Fatalf("no metric %s", name)
+	return 0, 0
 }
 
 // until polls a condition.
