@@ -123,7 +123,9 @@ func (s *Sender) try(r *run, d *core.Delivery, rec *record) *verdict {
 		return s.unwritten(d, rec, res.Err, ended)
 	}
 	v := s.judge(d, rec, &res, began, ended)
-	s.metrics.attemptDuration.Observe(v.row.Latency.Seconds())
+	s.metrics.started(d, began)
+	s.metrics.attempted(v, &res)
+	s.troubles.note(v, &res)
 	s.logAttempt(r.ctx, v, &res)
 	return v
 }

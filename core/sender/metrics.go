@@ -1,9 +1,13 @@
 package sender
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/metric"
 )
 
 // metrics holds the children of every label value, made beforehand: a series is
@@ -12,7 +16,11 @@ type metrics struct {
 	attempts         map[core.Outcome]prometheus.Counter
 	failures         map[core.Reason]prometheus.Counter
 	attemptDuration  prometheus.Histogram
+	phases           phases
+	lag              lag
 	latency          prometheus.Histogram
+	attemptsNeeded   prometheus.Histogram
+	retries          prometheus.Counter
 	deliveries       map[core.Status]prometheus.Counter
 	deadLetters      map[core.Reason]prometheus.Counter
 	keyMismatches    prometheus.Counter
@@ -21,9 +29,20 @@ type metrics struct {
 	endpointsStopped prometheus.Counter
 }
 
-// newMetrics registers the metrics with r. inFlight returns the number of
-// attempts in flight.
-func newMetrics(r prometheus.Registerer, inFlight func() float64) (*metrics, error) {
+// phases are the parts of an attempt that happened.
+type phases struct{ dns, connect, tls, firstByte prometheus.Observer }
+
+// lag is how late attempts begin.
+type lag struct{ first, retry prometheus.Observer }
+
+// attemptBuckets are those of an attempt and of its parts, in seconds.
+func attemptBuckets() []float64 {
+	return []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60}
+}
+
+// newMetrics registers the metrics with r. concurrency is the number of attempts
+// that may be in flight, inFlight returns how many are.
+func newMetrics(r prometheus.Registerer, concurrency int, inFlight func() float64) (*metrics, error) {
 	reg := &registrar{r: r}
 	m := &metrics{
 		attempts: counters(reg, "sealpost_sender_attempts_total",
@@ -36,8 +55,11 @@ func newMetrics(r prometheus.Registerer, inFlight func() float64) (*metrics, err
 		deadLetters: counters(reg, "sealpost_dead_letters_total",
 			"Deliveries given up and kept as dead letters, by reason.", "reason", core.Reasons()),
 		attemptDuration: reg.histogram("sealpost_sender_attempt_duration_seconds",
-			"Duration of attempts, from DNS to the end of the response.",
-			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60),
+			"Duration of attempts, from DNS to the end of the response.", attemptBuckets()...),
+		attemptsNeeded: reg.histogram("sealpost_sender_delivery_attempts",
+			"Attempts that a delivery took until it was delivered.", 1, 2, 3, 4, 6, 8, 12, 16),
+		retries: reg.counter("sealpost_sender_retries_total",
+			"Failed deliveries that were stored for a further attempt."),
 		latency: reg.histogram("sealpost_sender_delivery_latency_seconds",
 			"Time from the acceptance of an event to its delivery, waits for retries included.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200, 259200),
@@ -50,6 +72,20 @@ func newMetrics(r prometheus.Registerer, inFlight func() float64) (*metrics, err
 		endpointsStopped: reg.counter("sealpost_sender_endpoints_disabled_total",
 			"Endpoints disabled because they answered 410."),
 	}
+	parts := reg.histograms("sealpost_sender_attempt_phase_duration_seconds",
+		"Duration of the parts of attempts, of those that happened: a reused connection has only first_byte, which runs from the first byte of the request to the first of the response.",
+		"phase", attemptBuckets()...)
+	m.phases = phases{
+		dns: parts.WithLabelValues("dns"), connect: parts.WithLabelValues("connect"),
+		tls: parts.WithLabelValues("tls"), firstByte: parts.WithLabelValues("first_byte"),
+	}
+	late := reg.histograms("sealpost_sender_schedule_lag_seconds",
+		"How long after its time an attempt began: the acceptance of the event for a first one, the due time for a retry.",
+		"attempt", .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+	m.lag = lag{first: late.WithLabelValues("first"), retry: late.WithLabelValues("retry")}
+	reg.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sealpost_sender_concurrency", Help: "Attempts that may be in flight.",
+	}, func() float64 { return float64(concurrency) }))
 	reg.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "sealpost_sender_in_flight", Help: "Attempts in flight.",
 	}, inFlight))
@@ -66,12 +102,40 @@ func (m *metrics) ended(v *verdict) {
 		if c := m.deadLetters[v.reason]; c != nil {
 			c.Inc()
 		}
+	case stepRetry:
+		m.retries.Inc()
 	case stepDefer:
 		m.deferred.Inc()
 	}
 	if v.status == core.StatusDelivered {
+		m.attemptsNeeded.Observe(float64(v.delivery.Attempts))
 		m.latency.Observe(v.row.EndedAt().Sub(v.delivery.Event.AcceptedAt).Seconds())
 	}
+}
+
+// attempted notes how long an attempt took, and its parts.
+func (m *metrics) attempted(v *verdict, res *egress.Result) {
+	m.attemptDuration.Observe(v.row.Latency.Seconds())
+	for _, part := range [...]struct {
+		observer prometheus.Observer
+		took     time.Duration
+	}{{m.phases.dns, res.DNS}, {m.phases.connect, res.Connect}, {m.phases.tls, res.TLS}, {m.phases.firstByte, res.FirstByte}} {
+		if part.took > 0 {
+			part.observer.Observe(part.took.Seconds())
+		}
+	}
+}
+
+// started notes how late an attempt of d begins.
+func (m *metrics) started(d *core.Delivery, began time.Time) {
+	observer, due := m.lag.first, d.Event.AcceptedAt
+	if d.Attempts > 0 {
+		observer = m.lag.retry
+	}
+	if d.Due.After(due) {
+		due = d.Due
+	}
+	observer.Observe(max(began.Sub(due), 0).Seconds())
 }
 
 // judged counts a verdict when it is made.
@@ -103,7 +167,13 @@ func (reg *registrar) counter(name, help string) prometheus.Counter {
 }
 
 func (reg *registrar) histogram(name, help string, buckets ...float64) prometheus.Histogram {
-	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	h := prometheus.NewHistogram(metric.Histogram(reg.r, prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}))
+	reg.add(h)
+	return h
+}
+
+func (reg *registrar) histograms(name, help, label string, buckets ...float64) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(metric.Histogram(reg.r, prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}), []string{label})
 	reg.add(h)
 	return h
 }

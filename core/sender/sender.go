@@ -144,6 +144,7 @@ type Sender struct {
 	records    *records
 	attempts   sync.Pool // of *attempt
 	mismatches *reminder
+	troubles   *troubles
 
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
@@ -169,11 +170,12 @@ func New(o Options) (*Sender, error) {
 		limits:     newLimiter(o.PerEndpoint),
 		records:    newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
 		mismatches: newReminder(),
+		troubles:   newTroubles(o.Now()),
 		draining:   make(chan struct{}),
 		logger:     o.Logger, now: o.Now, rand: o.Rand,
 	}
 	s.attempts.New = func() any { return newAttempt(s) }
-	s.metrics, err = newMetrics(o.Registerer, func() float64 { return float64(s.slots.inUse()) })
+	s.metrics, err = newMetrics(o.Registerer, o.Concurrency, func() float64 { return float64(s.slots.inUse()) })
 	if err != nil {
 		return nil, fmt.Errorf("sender: register metrics: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"regexp"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +23,12 @@ import (
 // readyTimeout bounds one answer of /readyz.
 const readyTimeout = 2 * time.Second
 
-// admin is the operators' listener: /metrics, /healthz, /readyz, /debug/pprof/.
-// It is never public.
+// admin is the operators' listener: /metrics, /healthz, /readyz, /debug/pprof/,
+// and /top where a sender runs. It is never public.
 type admin struct {
 	listener net.Listener
 	server   *http.Server
+	mux      *http.ServeMux
 	log      *slog.Logger
 	draining atomic.Bool
 	checks   []readyCheck
@@ -56,8 +58,8 @@ func newAdmin(address string, registry *prometheus.Registry, log *slog.Logger, c
 	if err != nil {
 		return nil, err
 	}
-	a := &admin{listener: listener, log: log, checks: checks}
 	mux := http.NewServeMux()
+	a := &admin{listener: listener, mux: mux, log: log, checks: checks}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		Registry:            registry,
 		EnableOpenMetrics:   true,
@@ -137,6 +139,9 @@ func newRegistry(role string) *prometheus.Registry {
 		Help: "Always 1; the labels tell version and role.",
 	}, []string{"version", "role"})
 	info.WithLabelValues(core.Version, role).Set(1)
-	registry.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(info, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		// How long goroutines wait for a core is what tells a machine that is too small.
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/sched/latencies:seconds$`)})))
 	return registry
 }

@@ -22,6 +22,12 @@ type redisSettings struct {
 	RedisURL string `name:"redis-url" env:"SEALPOST_REDIS_URL" default:"redis://127.0.0.1:6379/0" help:"Redis: redis://, rediss:// or unix://; several comma-separated addresses are a Redis Cluster; redis+sentinel://host:port/db?master=name."`
 }
 
+// adminSettings belong to the operators' listener.
+type adminSettings struct {
+	AdminListen      string `env:"SEALPOST_ADMIN_LISTEN" default:"${admin_listen}" help:"Address of /metrics, /healthz, /readyz, /debug/pprof/ and, of a sender, /top; keep it private."`
+	NativeHistograms bool   `env:"SEALPOST_NATIVE_HISTOGRAMS" default:"false" help:"Expose native histograms beside the classic ones (Prometheus 2.45 or newer, told to scrape both)."`
+}
+
 // logSettings say what is logged and how.
 type logSettings struct {
 	LogLevel  logLevel `env:"SEALPOST_LOG_LEVEL" default:"info" help:"debug, info, warn or error."`

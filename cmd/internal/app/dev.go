@@ -19,10 +19,10 @@ import (
 // dev is `gateway dev`: gateway, sender, Redis and a sample endpoint in one
 // process, for a first look and for building against Sealpost.
 type dev struct {
-	Listen      string `env:"SEALPOST_LISTEN" default:"127.0.0.1:8080" help:"Address of the API."`
-	AdminListen string `env:"SEALPOST_ADMIN_LISTEN" default:"${admin_listen}" help:"Address of /metrics, /healthz, /readyz and /debug/pprof/."`
-	DataDir     string `env:"SEALPOST_DATA_DIR" help:"Where a child redis-server keeps its data and dev its master key (default: a folder of the user's cache)."`
-	Memory      bool   `env:"SEALPOST_MEMORY" help:"Use the embedded Redis in memory even where redis-server is installed."`
+	Listen  string `env:"SEALPOST_LISTEN" default:"127.0.0.1:8080" help:"Address of the API."`
+	DataDir string `env:"SEALPOST_DATA_DIR" help:"Where a child redis-server keeps its data and dev its master key (default: a folder of the user's cache)."`
+	Memory  bool   `env:"SEALPOST_MEMORY" help:"Use the embedded Redis in memory even where redis-server is installed."`
+	adminSettings
 	apiSettings
 	deliverySettings
 	targetSettings
@@ -77,7 +77,7 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 	outer.start("sample endpoint", receiver.run)
 
 	at := &redisSettings{RedisURL: server.url}
-	b, err := newBase("dev", at, c.AdminListen, ring, c.DeadLetterRetention, log)
+	b, err := newBase("dev", at, &c.adminSettings, ring, c.DeadLetterRetention, log)
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,8 @@ import (
 // serveGateway is `gateway serve`.
 type serveGateway struct {
 	redisSettings
-	Listen      string `env:"SEALPOST_LISTEN" default:":8080" help:"Address of the public API."`
-	AdminListen string `env:"SEALPOST_ADMIN_LISTEN" default:"${admin_listen}" help:"Address of /metrics, /healthz, /readyz and /debug/pprof/; keep it private."`
+	Listen string `env:"SEALPOST_LISTEN" default:":8080" help:"Address of the public API."`
+	adminSettings
 	keySettings
 	apiSettings
 	targetSettings
@@ -24,7 +24,7 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	b, err := newBase("gateway", &c.redisSettings, c.AdminListen, ring, 0, c.logger(env.stderr))
+	b, err := newBase("gateway", &c.redisSettings, &c.adminSettings, ring, 0, c.logger(env.stderr))
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 // serveSender is `sender serve`.
 type serveSender struct {
 	redisSettings
-	AdminListen string `env:"SEALPOST_ADMIN_LISTEN" default:"${admin_listen}" help:"Address of /metrics, /healthz, /readyz and /debug/pprof/; keep it private."`
+	adminSettings
 	keySettings
 	deliverySettings
 	targetSettings
@@ -52,7 +52,7 @@ func (c *serveSender) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	b, err := newBase("sender", &c.redisSettings, c.AdminListen, ring, c.DeadLetterRetention, c.logger(env.stderr))
+	b, err := newBase("sender", &c.redisSettings, &c.adminSettings, ring, c.DeadLetterRetention, c.logger(env.stderr))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
 	"github.com/sealpost/sealpost/core/gateway"
+	"github.com/sealpost/sealpost/core/metric"
 	"github.com/sealpost/sealpost/core/publish"
 	"github.com/sealpost/sealpost/core/queue"
 	"github.com/sealpost/sealpost/core/sender"
@@ -25,6 +26,7 @@ import (
 type base struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
+	metrics  prometheus.Registerer // the registry, for everything that has metrics
 	ring     *sign.Keyring
 	redis    redis.UniversalClient // for everything but asynq's servers
 	store    *redisstore.Store
@@ -37,9 +39,13 @@ type base struct {
 // newBase opens Redis, without waiting for it: a process that starts before its
 // Redis says so in /readyz. It binds the admin listener and starts what both
 // halves need. On an error nothing stays behind.
-func newBase(role string, at *redisSettings, adminListen string, ring *sign.Keyring, deadLetters time.Duration, log *slog.Logger) (b *base, err error) {
+func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Keyring, deadLetters time.Duration, log *slog.Logger) (b *base, err error) {
 	redis.SetLogger(redisLog{log})
 	b = &base{log: log, registry: newRegistry(role), ring: ring, members: newGroup(log, func() {})}
+	b.metrics = b.registry
+	if admin.NativeHistograms {
+		b.metrics = metric.Native(b.registry)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close())
@@ -48,7 +54,7 @@ func newBase(role string, at *redisSettings, adminListen string, ring *sign.Keyr
 	if b.redis, err = b.open(at, redisstore.ProfileStore); err != nil {
 		return b, err
 	}
-	b.store, err = redisstore.New(redisstore.Options{Client: b.redis, Registerer: b.registry, Logger: log, DeadLetterRetention: deadLetters})
+	b.store, err = redisstore.New(redisstore.Options{Client: b.redis, Registerer: b.metrics, Logger: log, DeadLetterRetention: deadLetters})
 	if err != nil {
 		return b, err
 	}
@@ -60,7 +66,11 @@ func newBase(role string, at *redisSettings, adminListen string, ring *sign.Keyr
 	if err != nil {
 		return b, err
 	}
-	b.admin, err = newAdmin(adminListen, b.registry, log, readyCheck{name: "redis", check: b.store.Check})
+	// Every process tells of the queues: without a sender somebody still has to.
+	if _, err := queue.NewCollector(b.queueOptions(b.redis)); err != nil {
+		return b, err
+	}
+	b.admin, err = newAdmin(admin.AdminListen, b.registry, log, readyCheck{name: "redis", check: b.store.Check})
 	if err != nil {
 		return b, err
 	}
@@ -84,7 +94,7 @@ func (b *base) lookAround() {
 }
 
 func (b *base) queueOptions(client redis.UniversalClient) queue.Options {
-	return queue.Options{Client: client, Registerer: b.registry, Logger: b.log}
+	return queue.Options{Client: client, Registerer: b.metrics, Logger: b.log}
 }
 
 // open returns a client of Redis that is closed with the base.
@@ -94,6 +104,9 @@ func (b *base) open(at *redisSettings, profile redisstore.Profile) (redis.Univer
 		return nil, err
 	}
 	b.closers = append(b.closers, client.Close)
+	if err := redisstore.Instrument(client, profile, b.metrics); err != nil {
+		return nil, err
+	}
 	return client, nil
 }
 
@@ -118,7 +131,7 @@ func (b *base) close() error {
 // startGateway starts the accepting half and returns the API's address.
 func (b *base) startGateway(listen string, api *apiSettings, targets *targetSettings) (string, error) {
 	publisher, err := publish.New(publish.Options{
-		Store: b.store, Queue: b.producer, Accepting: b.store.Accepting, Registerer: b.registry, Logger: b.log,
+		Store: b.store, Queue: b.producer, Accepting: b.store.Accepting, Registerer: b.metrics, Logger: b.log,
 	})
 	if err != nil {
 		return "", err
@@ -135,7 +148,7 @@ func (b *base) startGateway(listen string, api *apiSettings, targets *targetSett
 		MaxPayload:      int(api.MaxPayload),
 		MaxEndpoints:    api.MaxEndpoints,
 		RotationOverlap: api.overlap(),
-		Registerer:      b.registry, Logger: b.log,
+		Registerer:      b.metrics, Logger: b.log,
 	})
 	if err != nil {
 		return "", errors.Join(err, listener.Close())
@@ -158,7 +171,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		return err
 	}
 	client, err := egress.New(egress.Options{
-		AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DenyAddrs: own, Registerer: b.registry,
+		AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DenyAddrs: own, Registerer: b.metrics,
 	})
 	if err != nil {
 		return err
@@ -168,7 +181,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		Store: b.store, Queue: b.producer, Client: client, Keyring: b.ring,
 		Schedule: delivery.schedule(), DeliveryTimeout: delivery.DeliveryTimeout, Concurrency: delivery.Concurrency,
 		PerEndpoint: max(1, min(sender.DefaultPerEndpoint, delivery.Concurrency/2)), // never all slots for one
-		Registerer:  b.registry, Logger: b.log,
+		Registerer:  b.metrics, Logger: b.log,
 	})
 	if err != nil {
 		return err
@@ -184,9 +197,8 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	if err != nil {
 		return err
 	}
-	if _, err := queue.NewCollector(b.queueOptions(b.redis)); err != nil {
-		return err
-	}
+	b.admin.serveTop(deliverer.Top)
+	b.members.start("trouble report", deliverer.Report)
 	b.members.start("queue", consumer.Run)
 	b.log.Info("sender ready", "concurrency", delivery.Concurrency, "delivery_timeout", delivery.DeliveryTimeout.String())
 	return nil

@@ -120,17 +120,20 @@ func TestMetrics(t *testing.T) {
 	r.await(3)
 	s.awaitIdle()
 	private := regexp.MustCompile("acmecorp|" + e.ID + "|" + id + "|" + regexp.QuoteMeta(strings.TrimPrefix(r.server.URL, "https://")) + "|made-up|BREW|nonsense|" + regexp.QuoteMeta(acme.key))
-	const each = 200 // series of one metric
+	const each = 256 // series of one metric
 
 	for program, wanted := range map[string][]string{
 		"gateway": {
 			"sealpost_build_info", "sealpost_gateway_requests_total", "sealpost_gateway_request_duration_seconds_bucket", "sealpost_events_accepted_total", "sealpost_events_rejected_total",
 			"sealpost_deliveries_accepted_total", "sealpost_flush_events_bucket", "sealpost_flush_duration_seconds_bucket", "sealpost_redis_errors_total", "go_goroutines", "process_cpu_seconds_total",
+			"sealpost_gateway_key_lookups_total", "sealpost_redis_operation_duration_seconds_bucket", "sealpost_queue_bundle_bytes_bucket",
+			"sealpost_queue_tasks", "sealpost_queue_consumers", // without a sender somebody has to tell
 		},
 		"sender": {
 			"sealpost_build_info", "sealpost_sender_attempts_total", "sealpost_sender_attempt_failures_total", "sealpost_sender_attempt_duration_seconds_bucket", "sealpost_sender_delivery_latency_seconds_bucket",
 			"sealpost_sender_deliveries_total", "sealpost_sender_in_flight", "sealpost_dead_letters_total", "sealpost_sender_key_mismatches_total", "sealpost_sender_connections_total",
 			"sealpost_queue_tasks", "sealpost_queue_oldest_pending_seconds", "sealpost_redis_errors_total",
+			"sealpost_sender_attempt_phase_duration_seconds_bucket", "sealpost_sender_schedule_lag_seconds_bucket", "sealpost_queue_overdue_seconds", "sealpost_queue_lease_expired_seconds",
 		},
 	} {
 		status, contentType, text := s.look(program, "/metrics")
@@ -186,9 +189,40 @@ func TestMetrics(t *testing.T) {
 		{"sender", "sealpost_sender_in_flight", nil, 0},
 		{"sender", "sealpost_sender_key_mismatches_total", nil, 0},
 		{"sender", "sealpost_queue_tasks", []string{`state="archived"`}, 0},
+		{"sender", "sealpost_sender_attempt_phase_duration_seconds_count", []string{`phase="first_byte"`}, 3},
+		{"sender", "sealpost_sender_delivery_attempts_sum", nil, 2},
+		{"gateway", "sealpost_queue_consumers", nil, 5}, // one for each queue of one sender
 	} {
 		if got := s.metric(want.program, want.name, want.labels...); got != want.value {
 			t.Errorf("%s%v = %v, want %v", want.name, want.labels, got, want.value)
+		}
+	}
+}
+
+// TestTop: a sender's admin listener tells which endpoints fail, for what the
+// metrics have no label.
+func TestTop(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, map[string]string{"SEALPOST_RETRY_MAX_ATTEMPTS": "1"})
+	acme := s.client("acme", "admin,publish")
+	good := newReceiver(t, s.ca, nil)
+	bad := newReceiver(t, s.ca, answers(http.StatusInternalServerError))
+	acme.subscribe(good.url(), "call.qualified")
+	broken := acme.subscribe(bad.url(), "call.qualified")
+	acme.publish(2, "call.qualified", `1`)
+	s.awaitIdle()
+	status, contentType, body := s.look("sender", "/top?n=5")
+	var top struct{ Endpoints []map[string]any }
+	if err := json.Unmarshal([]byte(body), &top); err != nil || status != http.StatusOK || contentType != "application/json" {
+		t.Fatalf("/top is answered with %d %s %q", status, contentType, body)
+	}
+	if len(top.Endpoints) != 1 || top.Endpoints[0]["endpoint"] != broken.ID || top.Endpoints[0]["organization"] != "acme" ||
+		top.Endpoints[0]["failed"] != 1.0 || top.Endpoints[0]["last_reason"] != "status_5xx" || top.Endpoints[0]["last_status"] != 500.0 {
+		t.Errorf("/top says %s", body)
+	}
+	for _, n := range []string{"0", "many", "1000"} {
+		if status, _, _ := s.look("sender", "/top?n="+n); status != http.StatusBadRequest {
+			t.Errorf("/top?n=%s is answered with %d", n, status)
 		}
 	}
 }
