@@ -8,6 +8,29 @@ type Event struct {
 	Type       string    // one of the catalogue's event types
 	Body       []byte    // the exact bytes that are signed and sent
 	AcceptedAt time.Time // millisecond precision survives Redis
+	Origin     *Origin   // shared by the events of one request, read-only; nil: nothing to follow
+}
+
+// Origin is by what an event can be followed back through logs and traces.
+type Origin struct {
+	RequestID string        // of the request that brought it, if its caller chose one; else ""
+	Trace     *TraceContext // nil: no trace
+}
+
+// TraceContext returns the event's place in its trace, nil if it has none.
+func (e *Event) TraceContext() *TraceContext {
+	if e.Origin == nil {
+		return nil
+	}
+	return e.Origin.Trace
+}
+
+// RequestID returns the request id that the event's producer chose, or "".
+func (e *Event) RequestID() string {
+	if e.Origin == nil {
+		return ""
+	}
+	return e.Origin.RequestID
 }
 
 // Delivery is one event for one endpoint: the unit of work.

@@ -24,7 +24,8 @@ import (
 // A body is
 //
 //	4 bytes    length of the part that follows, little-endian
-//	events     their number; the columns accepted, type, length of its bytes, id
+//	events     their number; the columns accepted, type, length of its bytes, origin,
+//	           id
 //	deliveries their number; the columns event, organization, endpoint, attempts,
 //	           due, id
 //	rest       the events' bytes, one after the other
@@ -37,6 +38,11 @@ import (
 // organization is counted from 1, and 0 means the same as before; that of an
 // endpoint from 2, 0 means the same as before and 1 that the 16 bytes of its UUID
 // follow. A due time of zero is 0.
+//
+// The column of origins is a single 0 if no event has one, else a 1 and, for each
+// event, 0 for none, 1 for the same as before, or 2 and the request id, and then 0
+// for no trace or the length of its state counted from 1, its two ids, its flags
+// and that state.
 //
 // Ids are two columns. In the first stands the length counted from 1, or, of an
 // id that Sealpost gave, a 0 and its time, counted from its event's; in the second
@@ -142,6 +148,7 @@ func (e *encoder) appendEvents(dst []byte) []byte {
 	for _, event := range e.events {
 		dst = binary.AppendUvarint(dst, uint64(len(event.Body)))
 	}
+	dst = appendOrigins(dst, e.events)
 	e.tails = e.tails[:0]
 	for _, event := range e.events {
 		dst = e.appendID(dst, core.EventIDPrefix, event.ID, event)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -36,10 +37,23 @@ func TestCodecRoundTrip(t *testing.T) {
 		ids = append(ids, fanOut(e, 2)...)
 		ids[2*i].ID = core.NewDeliveryID(e.AcceptedAt)
 	}
+	var followed []core.Delivery
+	for i, origin := range []*core.Origin{nil, origin("req-1", ""), nil, origin("", "rojo=1"), origin(strings.Repeat("r", 128), ""), {RequestID: "alone"}} {
+		e := event(fmt.Sprint("evt_", i), 10)
+		e.Origin = origin
+		followed = append(followed, fanOut(e, 1+i%2)...)
+	}
+	for i := range followed { // events of one request follow each other
+		if i%3 == 0 {
+			e := *followed[i].Event
+			followed = append(followed, fanOut(&e, 2)...)
+		}
+	}
 	tests := []struct {
 		name string
 		ds   []core.Delivery
 	}{
+		{name: "origins", ds: followed},
 		{name: "one small delivery", ds: fanOut(small, 1)},
 		{name: "fan-out", ds: fanOut(small, 256)},
 		{name: "mixed", ds: mixed},
@@ -67,6 +81,9 @@ func TestCodecRoundTrip(t *testing.T) {
 				if same := tt.ds[i].Event == tt.ds[i-1].Event; same != (got[i].Event == got[i-1].Event) {
 					t.Errorf("deliveries %d and %d share their event: %t", i-1, i, same)
 				}
+				if same := tt.ds[i].Event.Origin == tt.ds[i-1].Event.Origin; same != (got[i].Event.Origin == got[i-1].Event.Origin) {
+					t.Errorf("deliveries %d and %d share their event's origin: %t", i-1, i, same)
+				}
 			}
 		})
 	}
@@ -85,14 +102,57 @@ func TestCodecPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "0100025a0d7e41000000" + // header, length of the part that follows
-		"01" + "d00f" + "04612e62" + "02" + "06" + "6576745f31" + // events
+	const want = "010063fae9e042000000" + // header, length of the part that follows
+		"01" + "d00f" + "04612e62" + "02" + "00" + "06" + "6576745f31" + // events
 		"02" + "0000" + "0561636d6500" + "010f0e0d0c0b0a49008706050403020100" + "0365" + "0003" + "00a01f" +
 		"06" + "0034" + "7768645f31" + "aa0000000000000000bb" +
 		"7b7d"
 	if got := hex.EncodeToString(frame); got != want {
 		t.Errorf("frame\n got %s\nwant %s", got, want)
 	}
+}
+
+// TestOriginsPinned holds the format of the column that most bundles lack.
+func TestOriginsPinned(t *testing.T) {
+	t.Parallel()
+	both := origin("r1", "a=1")
+	events := []*core.Event{{}, {Origin: both}, {Origin: both}, {Origin: &core.Origin{RequestID: "r2"}}}
+	const want = "01" + "00" + "02" + "027231" + "04" + "0102030405060708090a0b0c0d0e0f10" + "1112131415161718" + "01" + "613d31" + "01" + "02" + "027232" + "00"
+	if got := hex.EncodeToString(appendOrigins(nil, events)); got != want {
+		t.Errorf("column\n got %s\nwant %s", got, want)
+	}
+	if got := appendOrigins(nil, events[:1]); len(got) != 1 {
+		t.Errorf("events without origin cost %d bytes, want 1", len(got))
+	}
+}
+
+func TestOriginsRefused(t *testing.T) {
+	t.Parallel()
+	for name, column := range map[string]string{
+		"nothing": "", "unknown form": "02", "no event": "01", "same as nothing": "0101", "unknown entry": "0103",
+		"request id cut off": "01020272", "trace cut off": "010200010102", "state cut off": "010200ff01" + strings.Repeat("00", traceSize),
+	} {
+		b, err := hex.DecodeString(column)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := reader{bytes: b, text: string(b)}
+		if r.origins(make([]core.Event, 1)); !r.failed {
+			t.Errorf("%s: %x is read", name, b)
+		}
+	}
+}
+
+// origin returns one with a trace.
+func origin(requestID, state string) *core.Origin {
+	trace := &core.TraceContext{Flags: core.TraceSampled, State: state}
+	for i := range trace.TraceID {
+		trace.TraceID[i] = byte(i + 1)
+	}
+	for i := range trace.SpanID {
+		trace.SpanID[i] = byte(i + 0x11)
+	}
+	return &core.Origin{RequestID: requestID, Trace: trace}
 }
 
 func TestCodecCompresses(t *testing.T) {
@@ -167,7 +227,10 @@ func TestDecodeRefuses(t *testing.T) {
 // What it decodes has to survive a round trip.
 func FuzzDecode(f *testing.F) {
 	var e encoder
+	followed := event("evt_5", 0)
+	followed.Origin = origin("req-1", "rojo=1")
 	for _, ds := range [][]core.Delivery{
+		fanOut(followed, 1), append(fanOut(event("evt_6", 0), 1), fanOut(followed, 2)...),
 		fanOut(event("evt_1", 0), 1), fanOut(event("evt_2", 600), 3),
 		append(fanOut(event("evt_3", 0), 2), fanOut(event("evt_4", 0), 2)...),
 	} {

@@ -182,6 +182,7 @@ func (r *reader) events(bodies []byte) []core.Event {
 	if len(bodies) != 0 {
 		r.fail()
 	}
+	r.origins(events)
 	r.ids(core.EventIDPrefix, len(events),
 		func(i int) int64 { return events[i].AcceptedAt.UnixMilli() },
 		func(i int, id string) { events[i].ID = id })

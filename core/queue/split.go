@@ -25,7 +25,7 @@ func split(ds []core.Delivery) []part {
 		for to < len(ds) && to-from < maxBundleDeliveries && ds[to].Event == ds[from].Event {
 			to++
 		}
-		group := eventBytes + len(ds[from].Event.Body) + (to-from)*deliveryBytes
+		group := eventBytes + len(ds[from].Event.Body) + originSize(ds[from].Event.Origin) + (to-from)*deliveryBytes
 		fits := to-open.from <= maxBundleDeliveries && size+group <= maxBundleBytes
 		if !fits && open.to > open.from {
 			parts = append(parts, open)
