@@ -70,5 +70,10 @@ func requestTarget(canonicalURL string) string {
 	}
 }
 
+// HostPort returns the host, a name or an address without brackets, and the port.
+func (t *Target) HostPort() (host, port string) {
+	return t.host, t.addr[strings.LastIndexByte(t.addr, ':')+1:]
+}
+
 // Origin returns scheme, host and port, for logs.
 func (t *Target) Origin() string { return t.key }

@@ -140,6 +140,7 @@ func (s *Server) createEndpoint(x *exchange) error {
 	if err := s.o.Store.CreateEndpoint(ctx, e, s.o.MaxEndpoints); err != nil {
 		return err
 	}
+	s.logChange(x, "endpoint created", e.ID)
 	x.ctx.Response.Header.Set("Location", "/api/v1/webhooks/"+e.ID)
 	x.noStore()
 	return x.replyJSON(fasthttp.StatusCreated, newCreatedJSON(e, secret))
@@ -171,6 +172,7 @@ func (s *Server) patchEndpoint(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	s.logChange(x, "endpoint changed", e.ID)
 	if c.mustHoldAtOnce() {
 		time.Sleep(core.ChangeDelay)
 	}
@@ -189,6 +191,7 @@ func (s *Server) deleteEndpoint(x *exchange) error {
 	if err := s.o.Store.DeleteEndpoint(ctx, ref); err != nil {
 		return err
 	}
+	s.logChange(x, "endpoint deleted", ref.ID)
 	time.Sleep(core.ChangeDelay)
 	ctx, cancel = x.storeContext()
 	defer cancel()

@@ -35,6 +35,7 @@ func (k bodyKind) hash(body []byte) [sha256.Size]byte {
 
 // postEvent is POST /api/v1/events.
 func (s *Server) postEvent(x *exchange) error {
+	s.follow(x)
 	r, err := s.readEvent(x)
 	if err != nil {
 		s.o.Publisher.Reject(asError(err).Code, 1)
@@ -65,6 +66,7 @@ func (s *Server) readEvent(x *exchange) (*publish.Request, error) {
 
 // postBatch is POST /api/v1/events/batch.
 func (s *Server) postBatch(x *exchange) error {
+	s.follow(x)
 	r, err := s.readBatch(x)
 	if err != nil {
 		s.o.Publisher.Reject(asError(err).Code, 1)
@@ -106,6 +108,8 @@ func (s *Server) readEvents(x *exchange, limit int) (body []byte, key string, er
 }
 
 func (s *Server) publish(x *exchange, r *publish.Request) error {
+	x.events = len(r.Items)
+	r.RequestID, r.Origin = x.id, x.origin
 	answer, err := s.o.Publisher.Publish(r)
 	if err != nil {
 		return err

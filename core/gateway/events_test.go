@@ -26,7 +26,7 @@ func TestPostEvent(t *testing.T) {
 		t.Errorf("body %s", a.body)
 	}
 	want := &publish.Request{
-		Organization: "acme", Arrived: now,
+		Organization: "acme", Arrived: now, RequestID: a.Header.Get("X-Request-Id"),
 		Items: []publish.Item{{Type: "call.qualified", Body: []byte(`{"type":"call.qualified","timestamp":"2026-04-27T17:42:17.859Z","data":{"a":1.0}}`)}},
 	}
 	if diff := cmp.Diff(want, f.publisher.last(t)); diff != "" {

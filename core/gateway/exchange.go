@@ -19,12 +19,17 @@ const jsonType = "application/json"
 type exchange struct {
 	ctx       *fasthttp.RequestCtx
 	id        string // request id
+	chosen    bool   // by the caller
 	start     time.Time
 	route     *route     // nil: unknown path
 	operation *operation // nil: unknown path or method
 	endpoint  string     // the `{id}` of the path, if the route has one
 	key       *core.APIKey
 	keyWait   time.Duration // spent asking Redis for the key
+	origin    *core.Origin  // of the events; nil: nothing to follow them by
+	span      core.Span     // nil: not traced
+	events    int           // in the body
+	failure   core.Code     // of the answer; "": it is none
 
 	scan scanner
 	body []byte // buffer of readBody
@@ -39,7 +44,7 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *exchange {
 	x := s.exchanges.Get().(*exchange)
 	x.ctx, x.start = ctx, s.o.Now()
 	if given := ctx.Request.Header.Peek("X-Request-Id"); validRequestID(given) {
-		x.id = string(given)
+		x.id, x.chosen = string(given), true
 	} else {
 		x.id = newRequestID()
 	}
@@ -49,7 +54,10 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *exchange {
 
 // end counts the exchange and gives back what it held.
 func (s *Server) end(x *exchange) {
-	s.metrics.observe(x, s.o.Now().Sub(x.start))
+	now := s.o.Now()
+	s.metrics.observe(x, now.Sub(x.start))
+	x.endSpan(now)
+	s.logRequest(x, now.Sub(x.start))
 	s.bodies.give(x.held)
 	body, scan := x.body, x.scan
 	if cap(body) > keepBody {

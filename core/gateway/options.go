@@ -115,6 +115,7 @@ type Options struct {
 	MaxBodyBytes    int64           // 0: DefaultMaxBodyBytes
 	ShutdownTimeout time.Duration   // for requests in flight when Run's context ends; 0: DefaultShutdownTimeout
 
+	Tracer     core.Tracer           // nil: requests are not traced
 	Registerer prometheus.Registerer // nil: metrics are kept but not registered
 	Logger     *slog.Logger          // nil: slog.Default()
 	Now        func() time.Time      // nil: time.Now

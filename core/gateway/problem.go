@@ -117,6 +117,7 @@ func asError(err error) *core.Error {
 func (s *Server) fail(x *exchange, err error) {
 	e := asError(err)
 	ctx := x.ctx
+	x.failure = e.Code
 	s.log(x, e)
 	p := newProblem(e, x.id)
 	ctx.Response.ResetBody()
@@ -134,9 +135,9 @@ func (s *Server) fail(x *exchange, err error) {
 func (s *Server) log(x *exchange, e *core.Error) {
 	switch {
 	case e.Code == core.CodeInternal:
-		s.o.Logger.Error("request failed", "route", x.routeName(), "request_id", x.id, "error", e.Err)
+		s.o.Logger.Error("request failed", "route", x.routeName(), "request_id", x.id, "trace_id", x.traceID(), "error", e.Err)
 	case e.Code == core.CodeUnavailable && s.complaint.allow(s.o.Now()):
-		s.o.Logger.Warn("request not confirmed", "route", x.routeName(), "request_id", x.id, "error", e.Error())
+		s.o.Logger.Warn("request not confirmed", "route", x.routeName(), "request_id", x.id, "trace_id", x.traceID(), "error", e.Error())
 	}
 }
 

@@ -39,6 +39,7 @@ func (s *Server) rotateSecret(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	s.logChange(x, "signing secret rotated", e.ID)
 	// The answer promises that the new secret signs every request from now on,
 	// and without overlap that the old ones no longer do.
 	time.Sleep(core.ChangeDelay)

@@ -48,6 +48,7 @@ type flush struct {
 	owners        []*outcome // parallel to deliveries
 	finished      []core.Reservation
 	released      []core.Reservation
+	traced        traced
 }
 
 func newFlush(p *Publisher) *flush {
@@ -71,11 +72,17 @@ func (f *flush) run(waiters []*waiter) {
 		return
 	}
 	start := f.p.o.Now()
-	defer func() { f.p.metrics.flushed(events, f.p.o.Now().Sub(start)) }()
+	f.noteTraces()
+	defer func() {
+		now := f.p.o.Now()
+		f.p.metrics.flushed(events, now.Sub(start))
+		f.endTraces(start, now)
+	}()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), f.p.o.Budget, errFlushTimeout)
 	defer cancel()
 	f.prepare()
 	if err := f.begin(ctx); err != nil {
+		f.traced.failure = core.CodeUnavailable
 		f.answerAll(asUnavailable(detailUnconfirmed, err))
 		return
 	}
@@ -232,11 +239,13 @@ func (f *flush) push(ctx context.Context) {
 	if len(f.deliveries) == 0 {
 		return
 	}
+	f.traced.deliveries += len(f.deliveries)
 	for i, err := range f.p.o.Queue.Enqueue(ctx, f.deliveries) {
 		if err == nil {
 			continue
 		}
 		out := f.owners[i]
+		f.traced.failure = core.CodeUnavailable
 		if out.failed == nil {
 			out.failed = err
 		}

@@ -67,6 +67,7 @@ type Options struct {
 	MaxDeliveries   int                   // of one request, and of what is stored at a time; 0: DefaultMaxDeliveries
 	Flushes         int                   // flushes in flight at a time; 0: DefaultFlushes
 	Budget          time.Duration         // from a request's arrival to its answer; 0: DefaultBudget
+	Tracer          core.Tracer           // nil: flushes are not traced
 	Registerer      prometheus.Registerer // nil: metrics are kept but not registered
 	Logger          *slog.Logger          // nil: slog.Default()
 	Now             func() time.Time      // nil: time.Now

@@ -23,6 +23,9 @@ type Request struct {
 	Key          string    // idempotency key of the whole request; "": each item's ID is one, if it has any
 	BodyHash     [32]byte  // of what must be the same when Key is used again
 	Arrived      time.Time // when the budget began; also the time of acceptance
+
+	RequestID string       // for logs
+	Origin    *core.Origin // of all events; nil: nothing to follow them by
 }
 
 // prefixes of reservation keys: a header and an event id may be equal.

@@ -54,6 +54,7 @@ func (f *flush) count(w *waiter) {
 		default:
 			accepted++
 			deliveries += out.deliveries
+			f.logAccepted(w, out)
 		}
 	}
 	f.p.metrics.accept(accepted, deliveries, repeated)

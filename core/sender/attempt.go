@@ -44,7 +44,8 @@ type attempt struct {
 	lease   context.Context // ends when another sender may have the bundle
 	d       *core.Delivery
 	rec     *record
-	compose egress.Compose // write, bound to this attempt
+	trace   *core.TraceContext // told to the receiver; nil: nothing
+	compose egress.Compose     // write, bound to this attempt
 }
 
 func newAttempt(s *Sender) *attempt {
@@ -111,11 +112,15 @@ func (s *Sender) try(r *run, d *core.Delivery, rec *record) *verdict {
 	a := s.attempts.Get().(*attempt)
 	began := s.now()
 	a.lease, a.d, a.rec = r.ctx, d, rec
+	span, trace := s.startSpan(d, began)
+	if !s.hideTrace {
+		a.trace = trace
+	}
 	// An attempt under way is finished even when the lease is lost: cut off, it
 	// would be in doubt, and it is short.
 	res := s.client.Post(r.detached, began.Add(s.deliveryTimeout), rec.target, a.compose)
 	rec = a.rec
-	a.lease, a.d, a.rec = nil, nil, nil
+	a.lease, a.d, a.rec, a.trace = nil, nil, nil, nil
 	s.attempts.Put(a)
 
 	ended := s.now()
@@ -127,6 +132,9 @@ func (s *Sender) try(r *run, d *core.Delivery, rec *record) *verdict {
 	s.metrics.attempted(v, &res)
 	s.troubles.note(v, &res)
 	s.logAttempt(r.ctx, v, &res)
+	if span != nil {
+		endSpan(span, v, &res, rec.target, ended)
+	}
 	return v
 }
 
@@ -216,7 +224,7 @@ func (a *attempt) appendHeader(dst []byte, now time.Time) ([]byte, error) {
 	if !signed {
 		return dst, fmt.Errorf("%w: the endpoint has no valid secret", errNoKey)
 	}
-	return append(dst, '\r', '\n'), nil
+	return appendTrace(append(dst, '\r', '\n'), a.trace), nil
 }
 
 // turn runs delivery i. A panic is logged and leaves the delivery unsettled: its
@@ -241,7 +249,7 @@ func (s *Sender) logAttempt(ctx context.Context, v *verdict, res *egress.Result)
 	if !s.logger.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
-	row := &v.row
+	row, event := &v.row, v.delivery.Event
 	s.logger.LogAttrs(ctx, slog.LevelDebug, "attempt",
 		slog.String("organization", v.delivery.Organization), slog.String("endpoint", row.Endpoint),
 		slog.String("delivery", row.Delivery), slog.String("event", row.Event), slog.String("event_type", row.EventType),
@@ -250,7 +258,8 @@ func (s *Sender) logAttempt(ctx context.Context, v *verdict, res *egress.Result)
 		slog.Duration("latency", row.Latency), slog.Duration("dns", res.DNS), slog.Duration("connect", res.Connect),
 		slog.Duration("tls", res.TLS), slog.Duration("first_byte", res.FirstByte),
 		slog.Bool("reused", res.Reused), slog.Bool("resent", res.Resent),
-		slog.Time("next_at", row.NextAt), slog.Any("error", res.Err))
+		slog.Time("next_at", row.NextAt), slog.Any("error", res.Err),
+		slog.String("request_id", event.RequestID()), slog.String("trace_id", traceID(event.TraceContext())))
 }
 
 // reportMismatch counts a delivery that cannot be signed and says so loudly, but

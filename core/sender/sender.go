@@ -75,6 +75,9 @@ type Options struct {
 	PerEndpoint     int           // of these, to one endpoint; 0: DefaultPerEndpoint
 	HandlerLimit    time.Duration // of one call of Handle; 0: DefaultHandlerLimit
 
+	Tracer    core.Tracer // nil: attempts are not traced
+	HideTrace bool        // receivers get neither traceparent nor tracestate
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 	Now        func() time.Time // nil: time.Now
@@ -149,6 +152,9 @@ type Sender struct {
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
 
+	tracer    core.Tracer
+	hideTrace bool
+
 	logger  *slog.Logger
 	metrics *metrics
 	now     func() time.Time
@@ -172,7 +178,8 @@ func New(o Options) (*Sender, error) {
 		mismatches: newReminder(),
 		troubles:   newTroubles(o.Now()),
 		draining:   make(chan struct{}),
-		logger:     o.Logger, now: o.Now, rand: o.Rand,
+		tracer:     o.Tracer, hideTrace: o.HideTrace,
+		logger: o.Logger, now: o.Now, rand: o.Rand,
 	}
 	s.attempts.New = func() any { return newAttempt(s) }
 	s.metrics, err = newMetrics(o.Registerer, o.Concurrency, func() float64 { return float64(s.slots.inUse()) })

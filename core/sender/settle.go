@@ -275,5 +275,6 @@ func (s *Sender) logEnd(v *verdict) {
 	}
 	d := &v.delivery
 	s.logger.Log(context.Background(), level, message, "organization", d.Organization, "endpoint", d.Endpoint,
-		"delivery", d.ID, "event", d.Event.ID, "event_type", d.Event.Type, "attempts", d.Attempts, "reason", v.reason)
+		"delivery", d.ID, "event", d.Event.ID, "event_type", d.Event.Type, "attempts", d.Attempts, "reason", v.reason,
+		"request_id", d.Event.RequestID(), "trace_id", traceID(d.Event.TraceContext()))
 }
