@@ -63,6 +63,7 @@ type deliverySettings struct {
 	RetryMaxAttempts    int           `env:"SEALPOST_RETRY_MAX_ATTEMPTS" default:"12" help:"Attempts before a delivery becomes a dead letter."`
 	Concurrency         int           `env:"SEALPOST_CONCURRENCY" default:"0" help:"Attempts in flight per sender process (0: 64 per core)."`
 	ShutdownTimeout     time.Duration `env:"SEALPOST_SHUTDOWN_TIMEOUT" default:"0s" help:"Time to finish attempts on SIGTERM (0s: delivery timeout + 5s; less than the delivery timeout is refused)."`
+	HideTrace           bool          `env:"SEALPOST_HIDE_TRACE" default:"false" help:"Send receivers neither traceparent nor tracestate."`
 	DeadLetterRetention time.Duration `env:"SEALPOST_DEAD_LETTER_RETENTION" default:"720h" help:"How long dead letters are kept."`
 }
 

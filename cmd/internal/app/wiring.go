@@ -18,6 +18,7 @@ import (
 	"github.com/sealpost/sealpost/core/queue"
 	"github.com/sealpost/sealpost/core/sender"
 	"github.com/sealpost/sealpost/core/sign"
+	"github.com/sealpost/sealpost/core/trace"
 	"github.com/sealpost/sealpost/redisstore"
 )
 
@@ -32,6 +33,7 @@ type base struct {
 	store    *redisstore.Store
 	producer *queue.Producer
 	admin    *admin
+	tracer   core.Tracer // nil: nothing is traced
 	members  *group
 	closers  []func() error // run after all members are gone, last first
 }
@@ -76,6 +78,9 @@ func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Ke
 	}
 	b.members.start("admin listener", b.admin.run)
 	log.Info("admin listening", "addr", b.admin.listener.Addr().String())
+	if err = b.startTracing(role); err != nil {
+		return b, err
+	}
 	log.Info("master keys", "fingerprints", ring.Fingerprints())
 	b.lookAround()
 	return b, nil
@@ -95,6 +100,26 @@ func (b *base) lookAround() {
 
 func (b *base) queueOptions(client redis.UniversalClient) queue.Options {
 	return queue.Options{Client: client, Registerer: b.metrics, Logger: b.log}
+}
+
+// startTracing starts the export of spans if the environment asks for it.
+func (b *base) startTracing(role string) error {
+	collector, wanted, err := trace.Configured()
+	var setting *trace.SettingError
+	switch {
+	case errors.As(err, &setting):
+		return badSetting(setting.Variable, setting.Problem)
+	case err != nil || !wanted:
+		return err
+	}
+	tracer, err := trace.New(trace.Options{Service: "sealpost-" + role, Registerer: b.metrics, Logger: b.log})
+	if err != nil {
+		return err
+	}
+	b.tracer = tracer
+	b.members.start("tracing", tracer.Run)
+	b.log.Info("tracing", "collector", collector)
+	return nil
 }
 
 // open returns a client of Redis that is closed with the base.
@@ -131,7 +156,7 @@ func (b *base) close() error {
 // startGateway starts the accepting half and returns the API's address.
 func (b *base) startGateway(listen string, api *apiSettings, targets *targetSettings) (string, error) {
 	publisher, err := publish.New(publish.Options{
-		Store: b.store, Queue: b.producer, Accepting: b.store.Accepting, Registerer: b.metrics, Logger: b.log,
+		Store: b.store, Queue: b.producer, Accepting: b.store.Accepting, Tracer: b.tracer, Registerer: b.metrics, Logger: b.log,
 	})
 	if err != nil {
 		return "", err
@@ -148,6 +173,7 @@ func (b *base) startGateway(listen string, api *apiSettings, targets *targetSett
 		MaxPayload:      int(api.MaxPayload),
 		MaxEndpoints:    api.MaxEndpoints,
 		RotationOverlap: api.overlap(),
+		Tracer:          b.tracer,
 		Registerer:      b.metrics, Logger: b.log,
 	})
 	if err != nil {
@@ -181,7 +207,8 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		Store: b.store, Queue: b.producer, Client: client, Keyring: b.ring,
 		Schedule: delivery.schedule(), DeliveryTimeout: delivery.DeliveryTimeout, Concurrency: delivery.Concurrency,
 		PerEndpoint: max(1, min(sender.DefaultPerEndpoint, delivery.Concurrency/2)), // never all slots for one
-		Registerer:  b.metrics, Logger: b.log,
+		Tracer:      b.tracer, HideTrace: delivery.HideTrace,
+		Registerer: b.metrics, Logger: b.log,
 	})
 	if err != nil {
 		return err
