@@ -45,7 +45,8 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 	}
 	c.AllowHTTP = true
 	c.AllowNets = append(c.AllowNets, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
-	log := c.logger(env.stderr)
+	log, end := c.logger(env.stderr)
+	defer end()
 
 	dir, err := c.dataDir()
 	if err != nil {

@@ -8,18 +8,21 @@ import (
 	"os"
 )
 
-// logger returns the logger that the settings ask for.
-func (s *logSettings) logger(w io.Writer) *slog.Logger {
+// logger returns the logger that the settings ask for, and what has to be called
+// when nothing is logged any more.
+func (s *logSettings) logger(w io.Writer) (log *slog.Logger, end func()) {
 	options := &slog.HandlerOptions{Level: slog.Level(s.LogLevel)}
 	text := s.LogFormat == "text"
 	if f, ok := w.(*os.File); ok && s.LogFormat == "auto" {
 		info, err := f.Stat()
 		text = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
 	if text {
-		return slog.New(slog.NewTextHandler(w, options))
+		handler = slog.NewTextHandler(w, options)
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	handler, end = newCalm(handler)
+	return slog.New(handler), end
 }
 
 // redisLog receives what go-redis has to say about single connections. It goes

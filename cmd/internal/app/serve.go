@@ -24,7 +24,9 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	b, err := newBase("gateway", &c.redisSettings, &c.adminSettings, ring, 0, c.logger(env.stderr))
+	log, end := c.logger(env.stderr)
+	defer end()
+	b, err := newBase("gateway", &c.redisSettings, &c.adminSettings, ring, 0, log)
 	if err != nil {
 		return err
 	}
@@ -52,7 +54,9 @@ func (c *serveSender) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	b, err := newBase("sender", &c.redisSettings, &c.adminSettings, ring, c.DeadLetterRetention, c.logger(env.stderr))
+	log, end := c.logger(env.stderr)
+	defer end()
+	b, err := newBase("sender", &c.redisSettings, &c.adminSettings, ring, c.DeadLetterRetention, log)
 	if err != nil {
 		return err
 	}
