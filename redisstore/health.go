@@ -156,15 +156,18 @@ func (m memory) fullness() float64 {
 // readMemory asks a server about its memory. Some servers refuse or do not know
 // the question, which is no error.
 func readMemory(ctx context.Context, c redis.Cmdable) (memory, error) {
-	info, err := c.Info(ctx, "memory").Result()
-	var refused redis.Error
-	if errors.As(err, &refused) && !redis.IsLoadingError(err) {
-		return memory{}, nil
-	}
+	info, err := answered(c.Info(ctx, "memory").Result())
 	if err != nil {
 		return memory{}, fmt.Errorf("read memory: %w", err)
 	}
 	return parseMemory(info), nil
+}
+
+// refuses reports whether a server answered that it does not allow or know the
+// question.
+func refuses(err error) bool {
+	var refused redis.Error
+	return errors.As(err, &refused) && !redis.IsLoadingError(err)
 }
 
 func parseMemory(info string) memory {

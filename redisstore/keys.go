@@ -15,6 +15,10 @@ func apiKeyKey(hash [sha256.Size]byte) string {
 	return "sp:key:" + hex.EncodeToString(hash[:])
 }
 
+// processesKey is the hash of running processes: id -> time of the announcement
+// by the clock of Redis in ms, a space, and what the process tells about itself.
+const processesKey = "sp:processes"
+
 // endpointsKey returns the key of an organization's endpoints: a hash, endpoint
 // id -> record. Whoever changes it sets versionKey anew in the same script.
 func endpointsKey(organization string) string {

@@ -33,6 +33,9 @@ const (
 	opRevokeAPIKey    op = "revoke_api_key"
 	opCheck           op = "check"
 	opReadMemory      op = "read_memory"
+	opAnnounce        op = "announce"
+	opReadProcesses   op = "read_processes"
+	opInspect         op = "inspect"
 
 	// Round trips of clients that are not the store's, see Instrument.
 	opEnqueue op = "enqueue"
@@ -44,7 +47,8 @@ func ops() []op {
 		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
 		opReadDeadLetters, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
-		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opEnqueue, opQueue,
+		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opAnnounce, opReadProcesses, opInspect,
+		opEnqueue, opQueue,
 	}
 }
 

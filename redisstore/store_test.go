@@ -48,6 +48,11 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	errs["DeleteEndpoint"] = s.DeleteEndpoint(ctx, e.Ref())
 	errs["ForgetEndpoint"] = s.ForgetEndpoint(ctx, e.ID)
 	errs["Check"] = s.Check(ctx)
+	errs["announce"] = s.announce(ctx, Process{ID: "p1"})
+	_, _, errs["Processes"] = s.Processes(ctx)
+	_, errs["Servers"] = s.Servers(ctx)
+	_, _, errs["SampleAPIKeys"] = s.SampleAPIKeys(ctx, 3)
+	_, errs["SampleEndpoints"] = s.SampleEndpoints(ctx, []string{"acme", "other"}, 3)
 	return errs
 }
 
