@@ -86,5 +86,5 @@ func runsDone(cmd redis.Cmder) bool {
 	}
 	key, _ := args[3].(string)
 	total, _ := args[7].(string)
-	return strings.HasSuffix(key, ":active") && strings.HasSuffix(total, ":processed")
+	return strings.HasSuffix(key, activeSuffix) && strings.HasSuffix(total, ":processed")
 }
