@@ -17,6 +17,7 @@ type gatewayCommands struct {
 	Serve   serveGateway `cmd:"" help:"Serve the API."`
 	Dev     dev          `cmd:"" help:"Run gateway, sender, Redis and a sample endpoint in one process, to try Sealpost out."`
 	Keys    keyCommands  `cmd:"" help:"Create, list and revoke API keys."`
+	Doctor  doctorCheck  `cmd:"" help:"Check Redis, keys, queues, processes and settings. Status 0: fine, 1: warnings (with --strict), 2: errors."`
 	Verify  verify       `cmd:"" help:"Check the signature of a delivery read from standard input."`
 	Version version      `cmd:"" help:"Print the version."`
 }

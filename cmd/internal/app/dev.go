@@ -14,6 +14,7 @@ import (
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/sign"
+	"github.com/sealpost/sealpost/redisstore"
 )
 
 // dev is `gateway dev`: gateway, sender, Redis and a sample endpoint in one
@@ -93,6 +94,7 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 	if err != nil {
 		return errors.Join(err, b.close())
 	}
+	b.announce(redisstore.Process{Role: "dev", Listen: address, Concurrency: c.Concurrency}, &c.apiSettings, &c.deliverySettings, &c.targetSettings)
 	fmt.Fprintf(env.stdout, devGreeting, core.Version, server.description, filepath.Join(dir, masterKeyFile), "http://"+address, "http://"+b.admin.listener.Addr().String(), receiver.url(), server.url, key,
 		"http://"+address, key, c.EventTypes[0])
 	return b.wait(ctx)

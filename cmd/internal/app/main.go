@@ -40,8 +40,9 @@ const (
 )
 
 // Main runs a program with its command line and returns the exit status: 0
-// after a clean stop, 1 after a failure, 2 for wrong flags or settings. SIGINT
-// and SIGTERM stop it gracefully, a second signal at once.
+// after a clean stop, 1 after a failure, 2 for wrong flags or settings. `gateway
+// doctor` gives 1 and 2 meanings of its own. SIGINT and SIGTERM stop it
+// gracefully, a second signal at once.
 func Main(role Role, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -65,7 +66,10 @@ func run(ctx context.Context, role Role, args []string, stdout, stderr io.Writer
 	}
 	err = command.run(ctx, environment{stdout: stdout, stderr: stderr})
 	var usage *usageError
+	var status statusError
 	switch {
+	case errors.As(err, &status):
+		return int(status)
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "%s: %v\n", role, err)
 		return exitUsage
@@ -75,6 +79,11 @@ func run(ctx context.Context, role Role, args []string, stdout, stderr io.Writer
 	}
 	return exitOK
 }
+
+// statusError ends a command that has said everything with an exit status.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // environment is where a command writes.
 type environment struct {

@@ -3,6 +3,8 @@ package app
 import (
 	"context"
 	"errors"
+
+	"github.com/sealpost/sealpost/redisstore"
 )
 
 // serveGateway is `gateway serve`.
@@ -30,9 +32,11 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.startGateway(c.Listen, &c.apiSettings, &c.targetSettings); err != nil {
+	address, err := b.startGateway(c.Listen, &c.apiSettings, &c.targetSettings)
+	if err != nil {
 		return errors.Join(err, b.close())
 	}
+	b.announce(redisstore.Process{Role: "gateway", Listen: address}, &c.apiSettings, &c.targetSettings)
 	return b.wait(ctx)
 }
 
@@ -63,5 +67,6 @@ func (c *serveSender) run(ctx context.Context, env environment) error {
 	if err := b.startSender(ctx, &c.redisSettings, &c.deliverySettings, &c.targetSettings); err != nil {
 		return errors.Join(err, b.close())
 	}
+	b.announce(redisstore.Process{Role: "sender", Concurrency: c.Concurrency}, &c.deliverySettings, &c.targetSettings)
 	return b.wait(ctx)
 }
