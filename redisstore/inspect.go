@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -37,6 +38,7 @@ const FullAt = fullAt
 
 // Servers asks every master about itself.
 func (s *Store) Servers(ctx context.Context) ([]Server, error) {
+	defer s.metrics.took(opInspect, time.Now())
 	var mu sync.Mutex // masters are asked at the same time
 	var servers []Server
 	err := s.eachMaster(ctx, func(ctx context.Context, c redis.Cmdable) error {
@@ -107,6 +109,7 @@ func parseInfo(text string) map[string]string {
 // SampleAPIKeys returns up to n API keys chosen by chance, and how many there
 // are in all, expired ones included.
 func (s *Store) SampleAPIKeys(ctx context.Context, n int) (keys []core.APIKey, total int64, err error) {
+	defer s.metrics.took(opInspect, time.Now())
 	total, err = s.client.HLen(ctx, apiKeysKey).Result()
 	if err != nil {
 		return nil, 0, s.fail(opInspect, err)
@@ -131,6 +134,7 @@ func (s *Store) SampleAPIKeys(ctx context.Context, n int) (keys []core.APIKey, t
 // SampleEndpoints returns up to n endpoints of each organization, chosen by
 // chance, in two round trips.
 func (s *Store) SampleEndpoints(ctx context.Context, organizations []string, n int) ([]core.Endpoint, error) {
+	defer s.metrics.took(opInspect, time.Now())
 	keys := make([]string, len(organizations))
 	for i, organization := range organizations {
 		keys[i] = endpointsKey(organization)

@@ -90,6 +90,7 @@ func (s *Store) Announce(ctx context.Context, p Process) error {
 }
 
 func (s *Store) announce(ctx context.Context, p Process) error {
+	defer s.metrics.took(opAnnounce, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, announceTimeout)
 	defer cancel()
 	p.AnnouncedAt = s.now().UTC()
@@ -121,6 +122,7 @@ func (s *Store) withdraw(ctx context.Context, id string) {
 // seconds, gateways first, the oldest first. Announcements that this version
 // cannot read are counted.
 func (s *Store) Processes(ctx context.Context) (processes []Process, unreadable int, err error) {
+	defer s.metrics.took(opReadProcesses, time.Now())
 	pipe := s.client.Pipeline()
 	entries, clock := pipe.HGetAll(ctx, processesKey), pipe.Time(ctx)
 	_, _ = pipe.Exec(ctx) // its error is one of the replies'

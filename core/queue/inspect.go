@@ -23,7 +23,7 @@ const maxInspected = 100
 type Inspection struct {
 	QueueStats
 	Paused       bool  // asynq hands out nothing
-	Overdue      int64 // running tasks whose lease ended so long ago that nobody is alive who recovers them
+	Abandoned    int64 // running tasks whose lease ended so long ago that nobody is alive who recovers them
 	WithoutLease int64 // running tasks that only the reconciler of a sender recovers
 	WithoutData  int64 // running tasks whose data is gone
 	Looked       int64 // waiting tasks whose bundle was looked for
@@ -56,7 +56,7 @@ func (c *Collector) inspect(ctx context.Context, in *Inspection) error {
 	if err != nil {
 		return err
 	}
-	in.Overdue, in.WithoutLease, in.WithoutData = running.overdue, running.withoutLease, running.withoutData
+	in.Abandoned, in.WithoutLease, in.WithoutData = running.overdue, running.withoutLease, running.withoutData
 	waiting, err := c.waiting(in)
 	if err != nil {
 		return err

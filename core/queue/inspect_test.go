@@ -30,7 +30,7 @@ func TestInspect(t *testing.T) {
 		if len(in) != 2 || in[1] != (Inspection{QueueStats: QueueStats{Queue: "retry-00", Scheduled: in[1].Scheduled}, Looked: in[1].Scheduled}) {
 			t.Fatalf("inspections %+v", in)
 		}
-		in[0].OldestPending = 0
+		in[0].OldestPending, in[0].LeaseExpired = 0, 0
 		return in[0]
 	}
 	if diff := cmp.Diff(Inspection{QueueStats: QueueStats{Queue: "deliver-00"}}, inspect()); diff != "" {
@@ -60,7 +60,7 @@ func TestInspect(t *testing.T) {
 	f.client.Del(ctx, blobKey("deliver-00", left[1])) // left[0] carries its delivery itself
 	want := Inspection{
 		QueueStats: QueueStats{Queue: "deliver-00", Pending: 3, Active: 4},
-		Paused:     true, Overdue: 1, WithoutLease: 1, WithoutData: 1, Looked: 2, BlobsMissing: 1,
+		Paused:     true, Abandoned: 1, WithoutLease: 1, WithoutData: 1, Looked: 2, BlobsMissing: 1,
 	}
 	for range 2 {
 		if diff := cmp.Diff(want, inspect()); diff != "" {

@@ -94,7 +94,7 @@ func checkRunning(ctx context.Context, p *patient) (Finding, error) {
 	}
 	var overdue, withoutLease, withoutData int64
 	for i := range queues {
-		overdue, withoutLease, withoutData = overdue+queues[i].Overdue, withoutLease+queues[i].WithoutLease, withoutData+queues[i].WithoutData
+		overdue, withoutLease, withoutData = overdue+queues[i].Abandoned, withoutLease+queues[i].WithoutLease, withoutData+queues[i].WithoutData
 	}
 	values := map[string]any{"overdue": overdue, "without_lease": withoutLease, "without_data": withoutData}
 	switch {
