@@ -114,6 +114,19 @@ func BenchmarkPostEvent(b *testing.B) {
 	}
 }
 
+// BenchmarkPostTracedEvent is the same with a traceparent that is passed on.
+func BenchmarkPostTracedEvent(b *testing.B) {
+	body := sample("")
+	s, ctx := newHandler(b, body)
+	ctx.Request.Header.Set(core.HeaderTraceParent, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		ctx.Response.Reset()
+		s.handle(ctx)
+	}
+}
+
 func BenchmarkParseArray(b *testing.B) {
 	rules := &eventRules{types: testRules().types, maxPayload: DefaultMaxPayload}
 	body := []byte(`[` + strings.Repeat(string(sample(""))+`,`, 99) + string(sample("")) + `]`)
