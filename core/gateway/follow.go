@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
 	"github.com/sealpost/sealpost/core"
@@ -79,6 +80,16 @@ func (x *exchange) traceID() string {
 		return ""
 	}
 	return x.origin.Trace.ID()
+}
+
+// observe puts a value into a histogram, with the id of the trace as its exemplar
+// if the trace is sampled: else nobody could find it.
+func (x *exchange) observe(histogram prometheus.Observer, value float64) {
+	if h, ok := histogram.(prometheus.ExemplarObserver); ok && x.origin != nil && x.origin.Trace != nil && x.origin.Trace.Sampled() {
+		h.ObserveWithExemplar(value, prometheus.Labels{"trace_id": x.traceID()})
+		return
+	}
+	histogram.Observe(value)
 }
 
 // logRequest writes one line for the whole exchange. It holds neither path,

@@ -98,7 +98,7 @@ func (m *metrics) observe(x *exchange, took time.Duration) {
 	if c, ok := t.requests[x.ctx.Response.StatusCode()]; ok {
 		c.Inc()
 	}
-	t.duration.Observe(took.Seconds())
+	x.observe(t.duration, took.Seconds())
 }
 
 // count counts a look-up whose caller waited so long for the store; 0: it knew.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
 )
@@ -75,6 +77,16 @@ func appendTrace(dst []byte, t *core.TraceContext) []byte {
 	dst = append(dst, core.HeaderTraceState+": "...)
 	dst = append(dst, t.State...)
 	return append(dst, "\r\n"...)
+}
+
+// observe puts a value into a histogram, with the id of the trace as its exemplar
+// if the trace is sampled: else nobody could find it.
+func observe(histogram prometheus.Observer, value float64, t *core.TraceContext) {
+	if h, ok := histogram.(prometheus.ExemplarObserver); ok && t != nil && t.Sampled() {
+		h.ObserveWithExemplar(value, prometheus.Labels{"trace_id": t.ID()})
+		return
+	}
+	histogram.Observe(value)
 }
 
 // traceID returns the id of a trace for logs, "" if there is none.

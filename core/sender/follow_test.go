@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
@@ -152,8 +153,62 @@ func TestAttemptSpans(t *testing.T) {
 				}
 			}
 		}
+		if got := exemplars(t, f.reg); fmt.Sprint(got) != "map[sealpost_sender_attempt_duration_seconds:ab000000000000000000000000000001]" {
+			t.Errorf("exemplars %v", got)
+		}
 		if attempts != 2 {
 			t.Errorf("%d lines for 2 attempts", attempts)
+		}
+	})
+}
+
+// exemplars returns the trace of the last exemplar of each histogram that has one.
+func exemplars(t *testing.T, g prometheus.Gatherer) map[string]string {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	traces := make(map[string]string)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, b := range m.GetHistogram().GetBucket() {
+				for _, l := range b.GetExemplar().GetLabel() {
+					traces[f.GetName()] = l.GetValue()
+				}
+			}
+		}
+	}
+	return traces
+}
+
+// Only sampled traces leave exemplars.
+func TestExemplars(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		ref := f.endpoint(1)
+		unsampled := producerTrace("")
+		unsampled.Flags = 0
+		for _, origin := range []*core.Origin{nil, {RequestID: "mine"}, {Trace: unsampled}} {
+			b := f.bundle(ref)
+			b.Deliveries[0].Event.Origin = origin
+			if err := f.Handle(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := exemplars(t, f.reg); len(got) != 0 {
+			t.Errorf("exemplars %v of what is not sampled", got)
+		}
+		b := f.bundle(ref)
+		b.Deliveries[0].Event.Origin = &core.Origin{Trace: producerTrace("")}
+		if err := f.Handle(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		const id = "ab000000000000000000000000000001"
+		want := map[string]string{"sealpost_sender_attempt_duration_seconds": id, "sealpost_sender_delivery_latency_seconds": id}
+		if diff := cmp.Diff(want, exemplars(t, f.reg)); diff != "" {
+			t.Errorf("exemplars (-want +got):\n%s", diff)
 		}
 	})
 }

@@ -109,13 +109,13 @@ func (m *metrics) ended(v *verdict) {
 	}
 	if v.status == core.StatusDelivered {
 		m.attemptsNeeded.Observe(float64(v.delivery.Attempts))
-		m.latency.Observe(v.row.EndedAt().Sub(v.delivery.Event.AcceptedAt).Seconds())
+		observe(m.latency, v.row.EndedAt().Sub(v.delivery.Event.AcceptedAt).Seconds(), v.delivery.Event.TraceContext())
 	}
 }
 
 // attempted notes how long an attempt took, and its parts.
 func (m *metrics) attempted(v *verdict, res *egress.Result) {
-	m.attemptDuration.Observe(v.row.Latency.Seconds())
+	observe(m.attemptDuration, v.row.Latency.Seconds(), v.delivery.Event.TraceContext())
 	for _, part := range [...]struct {
 		observer prometheus.Observer
 		took     time.Duration

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -123,6 +124,17 @@ func TestOneTrace(t *testing.T) {
 	id := acme.publish(1, "lead.created", `"secretpayload"`, "traceparent", producerParent, "tracestate", "rojo=1", "X-Request-Id", "mine")
 	requests := r.await(2)
 	s.awaitIdle()
+	for program, histograms := range map[string][]string{
+		"gateway": {"sealpost_gateway_request_duration_seconds"},
+		"sender":  {"sealpost_sender_attempt_duration_seconds", "sealpost_sender_delivery_latency_seconds"},
+	} {
+		text := s.openMetrics(program)
+		for _, name := range histograms {
+			if !regexp.MustCompile(`(?m)^` + name + `_bucket\{.*\} \d+ # \{trace_id="` + producerTrace + `"\} `).MatchString(text) {
+				t.Errorf("%s of %s has no exemplar", name, program)
+			}
+		}
+	}
 	for _, p := range []*process{s.gateway, s.sender} {
 		if status := p.stop(); status != 0 { // which exports what waits
 			t.Errorf("%s ends with status %d", p.name, status)
@@ -172,6 +184,26 @@ func TestOneTrace(t *testing.T) {
 	if n := followed(t, s.gateway, "event accepted", "mine"); n != 1 {
 		t.Errorf("%d lines of accepted events can be followed to the request, want 1", n)
 	}
+}
+
+// openMetrics returns a program's metrics in the format that has exemplars.
+func (s *system) openMetrics(program string) string {
+	s.t.Helper()
+	request, err := http.NewRequest("GET", s.admin[program]+"/metrics", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	resp, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(raw)
 }
 
 // followed counts the lines of a log that name the producer's request and trace.
