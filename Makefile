@@ -5,7 +5,7 @@ VERSION  := $(shell sed -n 's/^const Version = "\(.*\)"/\1/p' core/doc.go)
 TOOLS    := .ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-short check bench fuzz clean
+.PHONY: help run build test test-short check bench fuzz dashboards clean
 
 help: ## list the targets
 	@echo "Sealpost $(VERSION)"
@@ -47,6 +47,10 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package || exit 1; \
 		done; \
 	done
+
+dashboards: ## make docs/METRICS.md, Grafana's JSON and the rules of the objectives anew from the code
+	$(GO) test ./cmd/internal/app -run MetricsAreDocumented -update
+	$(GO) test ./dashboards -run UpToDate -update
 
 clean: ## remove what was built
 	rm -rf bin bench/out

@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"core/trace":           {"core", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp", "go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace", "go.opentelemetry.io/otel/trace", prom},
 	"redisstore":           {"core", "core/metric", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/v9/maintnotifications", prom},
 	"cmd/internal/e2e":     nil, // tests only
+	"dashboards":           nil,
 	"cmd/gateway":          {"cmd/internal/app"},
 	"cmd/sender":           {"cmd/internal/app"},
 	"redisstore/redistest": {"github.com/redis/go-redis/v9"},

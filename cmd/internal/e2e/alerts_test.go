@@ -1,0 +1,246 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// unitTestedAlerts are those whose condition takes too long to bring about: ten
+// thousand dead letters, a minute of runs without a bundle, a wrong clock.
+var unitTestedAlerts = []string{"SealpostDeadLettersDropped", "SealpostBundlesLost", "SealpostClockSkew"}
+
+// alarms is a system whose alerts are watched.
+type alarms struct {
+	*system
+	prometheus *prometheus
+	redis      *redis.Client
+	seen       map[string]bool
+}
+
+// expect waits until all of the named alerts fire at the same time.
+func (a *alarms) expect(names ...string) {
+	a.t.Helper()
+	var firing []string
+	a.eventually(strings.Join(names, " and "), func() bool {
+		firing = a.prometheus.firing()
+		for _, name := range names {
+			if !slices.Contains(firing, name) {
+				return false
+			}
+		}
+		return true
+	})
+	for _, name := range names {
+		a.seen[name] = true
+	}
+}
+
+// over waits until none of the named alerts fires any more.
+func (a *alarms) over(names ...string) {
+	a.t.Helper()
+	a.eventually("the end of "+strings.Join(names, " and "), func() bool {
+		firing := a.prometheus.firing()
+		return !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(firing, name) })
+	})
+}
+
+// TestAlerts makes the condition of each alert come true on a real system, where
+// that is quick, and has a real Prometheus evaluate the rules as they ship, only
+// without the time that a condition has to last.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, map[string]string{"SEALPOST_RETRY_MAX_ATTEMPTS": "1", "SEALPOST_CONCURRENCY": "4", "SEALPOST_LOG_LEVEL": "info"})
+	a := &alarms{system: s, prometheus: startPrometheus(t), redis: s.redis.Client(t), seen: make(map[string]bool)}
+	a.prometheus.scrape(s)
+
+	// Well at first, with some traffic.
+	acme := s.client("acme", "admin,publish")
+	good := newReceiver(t, s.ca, nil)
+	acme.subscribe(good.url(), "call.qualified")
+	acme.publishBatch(5, "call.qualified")
+	s.awaitIdle()
+	s.eventually("the deliveries are scraped", func() bool {
+		return number(a.prometheus.query(`sum(sealpost_sender_deliveries_total{status="delivered"})`)) == 5
+	})
+	if firing := a.prometheus.firing(); len(firing) > 0 {
+		t.Fatalf("all is well, and yet %v fire", firing)
+	}
+
+	a.receiversFail(acme)
+	a.receiversAreSlow(acme)
+	a.masterKeyIsWrong(acme)
+	a.senderIsGone(acme)
+	a.redisIsFull(acme)
+	a.redisIsAway(acme)
+	s.gateway.kill()
+	a.expect("SealpostGatewayMissing")
+
+	var all []string
+	for _, text := range rules(t) {
+		for _, m := range regexp.MustCompile(`(?m)^ +- alert: (\w+)$`).FindAllStringSubmatch(text, -1) {
+			all = append(all, m[1])
+		}
+	}
+	tested := append(slices.Collect(maps.Keys(a.seen)), unitTestedAlerts...)
+	slices.Sort(all)
+	slices.Sort(tested)
+	if !slices.Equal(all, tested) {
+		t.Errorf("the alerts are\n%v, and those that were tested\n%v", all, tested)
+	}
+}
+
+func (a *alarms) receiversFail(c *client) {
+	a.t.Helper()
+	bad := newReceiver(a.t, a.ca, answers(http.StatusInternalServerError))
+	c.subscribe(bad.url(), "lead.created")
+	c.publishBatch(20, "lead.created")
+	a.expect("SealpostDeadLetters", "SealpostDeliverySuccessBurnFast", "SealpostDeliverySuccessBurnSlow")
+}
+
+// receiversAreSlow fills all four slots of the sender; of these one endpoint gets
+// two.
+func (a *alarms) receiversAreSlow(c *client) {
+	a.t.Helper()
+	hold := newGate()
+	for range 2 {
+		r := newReceiver(a.t, a.ca, func(int, *received, http.ResponseWriter) { hold.wait() })
+		a.t.Cleanup(hold.release)
+		e := c.subscribe(r.url(), "review.received")
+		defer c.patch(e.ID, `{"enabled":false}`)
+	}
+	for range 5 {
+		c.publish(2, "review.received", `1`)
+	}
+	a.expect("SealpostSenderSaturated")
+	hold.release()
+	a.over("SealpostSenderSaturated")
+}
+
+func (a *alarms) masterKeyIsWrong(c *client) {
+	a.t.Helper()
+	a.sender.stop()
+	right := a.env["SEALPOST_MASTER_KEYS"]
+	a.env["SEALPOST_MASTER_KEYS"] = newMasterKey()
+	a.startSender()
+	a.prometheus.scrape(a.system)
+	c.publish(1, "call.qualified", `1`)
+	a.expect("SealpostMasterKeyMismatch")
+	a.env["SEALPOST_MASTER_KEYS"] = right
+}
+
+// senderIsGone stops the sender and lets tasks get into every state that only a
+// sender gets them out of.
+func (a *alarms) senderIsGone(c *client) {
+	a.t.Helper()
+	ctx := a.t.Context()
+	a.sender.stop()
+	a.expect("SealpostSenderMissing")
+	// Small events, which ride in their tasks, and a bundle with a blob, in whatever
+	// queues they go to; all seem to have been waiting for an hour.
+	for range 30 {
+		c.publish(1, "call.qualified", `1`)
+	}
+	c.publishBatch(30, "call.qualified")
+	tasks, err := a.redis.Keys(ctx, "asynq:{deliver-*}:t:*").Result()
+	if err != nil || len(tasks) < 2 {
+		a.t.Fatalf("tasks: %v, %v", tasks, err)
+	}
+	for _, task := range tasks {
+		a.must(a.redis.HSet(ctx, task, "pending_since", time.Now().Add(-time.Hour).UnixNano()).Err())
+	}
+	a.expect("SealpostOldestPending")
+	a.must(a.redis.ZAdd(ctx, "asynq:{deliver-00}:lease", redis.Z{Score: float64(time.Now().Add(-time.Hour).Unix()), Member: "made-up"}).Err())
+	a.expect("SealpostTasksStuck")
+	a.must(a.redis.ZRem(ctx, "asynq:{deliver-00}:lease", "made-up").Err())
+	a.must(a.redis.ZAdd(ctx, "asynq:{deliver-00}:archived", redis.Z{Score: 1, Member: "made-up"}).Err())
+	a.expect("SealpostTasksArchived")
+	a.must(a.redis.ZRem(ctx, "asynq:{deliver-00}:archived", "made-up").Err())
+	a.over("SealpostTasksStuck", "SealpostTasksArchived")
+
+	blobs, err := a.redis.Keys(ctx, "sp:{deliver-*}:bundle:*").Result()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	damaged := false
+	for _, blob := range blobs {
+		if !strings.HasSuffix(blob, ":done") {
+			a.must(a.redis.Set(ctx, blob, "no bundle", time.Hour).Err())
+			damaged = true
+		}
+	}
+	if !damaged {
+		a.t.Fatalf("no blob among %v", blobs)
+	}
+	a.startSender()
+	a.prometheus.scrape(a.system)
+	a.over("SealpostSenderMissing")
+	a.expect("SealpostBundlesUnreadable", "SealpostPromptnessBurnFast", "SealpostPromptnessBurnSlow")
+}
+
+func (a *alarms) redisIsFull(c *client) {
+	a.t.Helper()
+	ctx := a.t.Context()
+	used, err := a.redis.Info(ctx, "memory").Result()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var bytes int64
+	if _, err := fmt.Sscanf(used[strings.Index(used, "used_memory:"):], "used_memory:%d", &bytes); err != nil {
+		a.t.Fatal(err)
+	}
+	a.must(a.redis.ConfigSet(ctx, "maxmemory", fmt.Sprint(bytes*10/8)).Err())
+	a.expect("SealpostRedisMemory", "SealpostRedisFull")
+	a.refused(c, 20)
+	a.expect("SealpostAcceptErrorsBurnFast", "SealpostAcceptErrorsBurnSlow")
+	a.must(a.redis.ConfigSet(ctx, "maxmemory", "0").Err())
+	a.over("SealpostRedisMemory", "SealpostRedisFull")
+}
+
+func (a *alarms) redisIsAway(c *client) {
+	a.t.Helper()
+	a.eventually("events are accepted again", func() bool {
+		r, err := c.try("POST", "/api/v1/events", `{"type":"call.qualified","data":1}`)
+		return err == nil && r.status == http.StatusAccepted
+	})
+	a.system.redis.Pause()
+	a.t.Cleanup(a.system.redis.Resume)
+	a.refused(c, 60)
+	a.expect("SealpostRedisErrors", "SealpostAcceptLatencyBurnFast", "SealpostAcceptLatencyBurnSlow")
+	a.system.redis.Resume()
+}
+
+// refused publishes n events at once, all of which have to be answered 503.
+func (a *alarms) refused(c *client, n int) {
+	a.t.Helper()
+	var wg sync.WaitGroup
+	statuses := make([]int, n)
+	for i := range statuses {
+		wg.Go(func() {
+			if r, err := c.try("POST", "/api/v1/events", `{"type":"call.qualified","data":1}`); err == nil {
+				statuses[i] = r.status
+			}
+		})
+	}
+	wg.Wait()
+	for _, status := range statuses {
+		if status != http.StatusServiceUnavailable {
+			a.t.Fatalf("the answers are %v, want 503", statuses)
+		}
+	}
+}
+
+func (a *alarms) must(err error) {
+	a.t.Helper()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}

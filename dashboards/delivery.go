@@ -1,0 +1,65 @@
+package dashboards
+
+func delivery() Dashboard {
+	return Dashboard{
+		UID: "sealpost-delivery", Title: "Sealpost / Delivery",
+		Description: "The receivers' side: how fast events arrive, which attempts fail and why, what is given up.",
+		Rows: []Row{
+			{Title: "At a glance", Panels: []Panel{
+				stat("Delivered", PerSecond, "Deliveries that receivers answered 2xx, a second.", rate(`sealpost_sender_deliveries_total{@,status="delivered"}`, "").Expr),
+				stat("Delivery success", Ratio, "Share of deliveries that ended well, of those that ended as delivered or given up, over the time shown. Objective: 99 %.",
+					`1 - sum(increase(sealpost_sender_deliveries_total{@,status="failed"}[$__range])) / clamp_min(sum(increase(sealpost_sender_deliveries_total{@,status=~"delivered|failed"}[$__range])), 1e-9)`).below(0.99, 0.95),
+				stat("Accept → delivered, p99", Seconds, "99 % of deliveries arrive within this time after their event was accepted, waits for retries included.",
+					quantile("0.99", "sealpost_sender_delivery_latency_seconds", "").Expr).above(5, 60),
+				stat("Retries", PerSecond, "Failed deliveries that were stored for a further attempt, a second.", rate("sealpost_sender_retries_total", "").Expr),
+				stat("Dead letters", Count, "Deliveries given up, over the time shown.", `sum(increase(sealpost_dead_letters_total{@}[$__range]))`).above(1, 100),
+				stat("Slots in use", Ratio, "Attempts in flight, of those that may be. At 100 % deliveries wait for slow receivers.",
+					`sum(sealpost_sender_in_flight{@}) / sum(sealpost_sender_concurrency{@})`).above(0.8, 0.95),
+			}},
+			{Title: "Deliveries", Panels: []Panel{
+				lines("Deliveries that ended, by status", PerSecond, "`failed` became a dead letter; `discarded` had lost its endpoint.", rate("sealpost_sender_deliveries_total", "{{status}}", "status")),
+				lines("Accept → delivered", Seconds, "From the acceptance of an event to the receiver's 2xx, waits for retries included.",
+					quantile("0.5", "sealpost_sender_delivery_latency_seconds", "p50"), quantile("0.9", "sealpost_sender_delivery_latency_seconds", "p90"),
+					quantile("0.99", "sealpost_sender_delivery_latency_seconds", "p99")).above(5, 60),
+				lines("Delivered by the first attempt", Ratio, "Share of the delivered ones. What is missing needed retries.",
+					Query{`sum(rate(sealpost_sender_delivery_attempts_bucket{@,le=~"1|1.0"}[$__rate_interval])) / clamp_min(sum(rate(sealpost_sender_delivery_attempts_count{@}[$__rate_interval])), 1e-9)`, "first attempt"},
+					Query{`sum(rate(sealpost_sender_delivery_attempts_bucket{@,le=~"3|3.0"}[$__rate_interval])) / clamp_min(sum(rate(sealpost_sender_delivery_attempts_count{@}[$__rate_interval])), 1e-9)`, "first three"}).below(0.95, 0.5),
+				lines("Lateness of attempts", Seconds, "How long after its time an attempt began. Up to two seconds are normal for retries; a first attempt that waits longer finds no free slot, or no sender.",
+					Query{`histogram_quantile(0.5, sum by (le, attempt) (rate(sealpost_sender_schedule_lag_seconds_bucket{@}[$__rate_interval])))`, "{{attempt}}, p50"},
+					Query{`histogram_quantile(0.99, sum by (le, attempt) (rate(sealpost_sender_schedule_lag_seconds_bucket{@}[$__rate_interval])))`, "{{attempt}}, p99"}).above(5, 60),
+				lines("Retried and put back", PerSecond, "Retries spend an attempt; what is put back (shutdown, a wrong master key, a host at its limit) spends none.",
+					rate("sealpost_sender_retries_total", "retried"), rate("sealpost_sender_deferred_total", "put back")),
+				lines("In flight", Count, "Attempts under way, and how many may be.",
+					Query{"sum(sealpost_sender_in_flight{@})", "in flight"}, Query{"sum(sealpost_sender_concurrency{@})", "limit"}),
+			}},
+			{Title: "Attempts", Panels: []Panel{
+				lines("Attempts by outcome", PerSecond, "`retry` failed, `gone` answered 410, `hold` could not be signed, `discard` had lost its endpoint.", rate("sealpost_sender_attempts_total", "{{outcome}}", "outcome")),
+				lines("Failures by reason", PerSecond, "docs/API.md explains each reason. Which endpoints they concern: GET /top on a sender's admin listener.", rate("sealpost_sender_attempt_failures_total", "{{reason}}", "reason")),
+				lines("Failed attempts", Ratio, "Share of attempts that failed and will be tried again, or that ended in 410.",
+					Query{`sum(rate(sealpost_sender_attempts_total{@,outcome=~"retry|gone"}[$__rate_interval])) / clamp_min(sum(rate(sealpost_sender_attempts_total{@,outcome=~"delivered|retry|gone"}[$__rate_interval])), 1e-9)`, "failed"}).above(0.05, 0.25),
+				lines("Duration of attempts", Seconds, "From DNS to the end of the response; the delivery timeout (15 s) is the longest.",
+					quantile("0.5", "sealpost_sender_attempt_duration_seconds", "p50"), quantile("0.9", "sealpost_sender_attempt_duration_seconds", "p90"),
+					quantile("0.99", "sealpost_sender_attempt_duration_seconds", "p99")).above(1, 10),
+				lines("Parts of attempts, p99", Seconds, "DNS, TCP and TLS happen on new connections only; first_byte is the receiver's own time.",
+					Query{`histogram_quantile(0.99, sum by (le, phase) (rate(sealpost_sender_attempt_phase_duration_seconds_bucket{@}[$__rate_interval])))`, "{{phase}}"}).above(1, 10),
+				lines("Parts of attempts, mean", Seconds, "The same on average, of the attempts in which the part happened.",
+					Query{`sum by (phase) (rate(sealpost_sender_attempt_phase_duration_seconds_sum{@}[$__rate_interval])) / clamp_min(sum by (phase) (rate(sealpost_sender_attempt_phase_duration_seconds_count{@}[$__rate_interval])), 1e-9)`, "{{phase}}"}),
+			}},
+			{Title: "Connections", Panels: []Panel{
+				lines("Connection reuse", Ratio, "Share of requests that went over a connection that was there already. Low reuse costs TLS handshakes: many hosts, or receivers that close.",
+					Query{`sum(rate(sealpost_sender_connections_total{@,reused="true"}[$__rate_interval])) / clamp_min(sum(rate(sealpost_sender_connections_total{@}[$__rate_interval])), 1e-9)`, "reused"}),
+				lines("Connections", PerSecond, "New and reused connections, and requests sent once more because the reused connection turned out to be closed.",
+					rate(`sealpost_sender_connections_total{@,reused="false"}`, "new"), rate(`sealpost_sender_connections_total{@,reused="true"}`, "reused"), rate("sealpost_sender_requests_resent_total", "sent again")),
+				lines("Idle connections", Count, "Connections kept for the next request, by sender.", Query{"sum by (instance) (sealpost_sender_idle_connections{@})", "{{instance}}"}),
+			}},
+			{Title: "Trouble", Panels: []Panel{
+				lines("Dead letters by reason", PerSecond, "The last failure of what was given up.", rate("sealpost_dead_letters_total", "{{reason}}", "reason")),
+				lines("Held, disabled, discarded", PerSecond, "Held: the master keys do not yield the endpoint's secret, nothing is sent. Disabled: endpoints that answered 410.",
+					rate("sealpost_sender_key_mismatches_total", "held for their key"), rate("sealpost_sender_endpoints_disabled_total", "endpoints disabled"), rate(`sealpost_sender_deliveries_total{@,status="discarded"}`, "discarded")),
+				lines("Writes repeated", PerSecond, "Results that could not be stored at once because Redis failed, and dead letters that were dropped to keep a bound.",
+					rate("sealpost_sender_settle_repeats_total", "results"), rate("sealpost_dead_letters_trimmed_total", "dropped: {{bound}}", "bound")),
+			}},
+			process("sender"),
+		},
+	}
+}
