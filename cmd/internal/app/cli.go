@@ -18,6 +18,7 @@ type gatewayCommands struct {
 	Dev     dev          `cmd:"" help:"Run gateway, sender, Redis and a sample endpoint in one process, to try Sealpost out."`
 	Keys    keyCommands  `cmd:"" help:"Create, list and revoke API keys."`
 	Doctor  doctorCheck  `cmd:"" help:"Check Redis, keys, queues, processes and settings. Status 0: fine, 1: warnings (with --strict), 2: errors."`
+	Top     topView      `cmd:"" help:"Show rates, latencies, queues and Redis in the terminal; q ends."`
 	Verify  verify       `cmd:"" help:"Check the signature of a delivery read from standard input."`
 	Version version      `cmd:"" help:"Print the version."`
 }

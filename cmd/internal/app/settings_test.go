@@ -95,7 +95,7 @@ func TestSettingsAreDocumented(t *testing.T) {
 func TestHelpListsSettings(t *testing.T) {
 	t.Parallel()
 	for role, commands := range map[Role][]string{
-		Gateway: {"serve", "dev", "keys create", "keys list", "keys revoke", "doctor", "verify", "version", ""},
+		Gateway: {"serve", "dev", "keys create", "keys list", "keys revoke", "doctor", "top", "verify", "version", ""},
 		Sender:  {"serve", "version", ""},
 	} {
 		for _, command := range commands {

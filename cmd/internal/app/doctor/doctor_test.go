@@ -44,6 +44,10 @@ func TestHealthy(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
+	i := slices.Index(Names(), "processes.agreement")
+	if list, ok := r.Checks[i].Values["processes"].([]description); !ok || len(list) != 2 || list[0].Role != "gateway" || list[1].Host != host || list[1].Shards != 4 {
+		t.Errorf("processes %+v", r.Checks[i].Values)
+	}
 	if len(r.Checks) != len(Names()) || r.Errors != 0 {
 		t.Errorf("%d checks, %d errors", len(r.Checks), r.Errors)
 	}

@@ -30,7 +30,11 @@ func checkSenders(ctx context.Context, p *patient) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
-	values := map[string]any{"senders": len(senders)}
+	bundles := 0
+	for _, s := range senders {
+		bundles += s.Bundles
+	}
+	values := map[string]any{"senders": len(senders), "bundles": bundles}
 	if len(senders) == 0 {
 		return bad("start sender serve", "no sender is alive: nothing is delivered").with(values), nil
 	}
@@ -44,7 +48,7 @@ func checkSenders(ctx context.Context, p *patient) (Finding, error) {
 	if len(idle) > 0 {
 		return bad("start more senders of the version that gateways have", "nobody takes tasks from %s", strings.Join(idle, ", ")).with(values), nil
 	}
-	return fine("%s, all %d queues are served", count(len(senders), "sender"), len(queues)).with(values), nil
+	return fine("%s, all %d queues are served, by up to %s at a time", count(len(senders), "sender"), len(queues), count(bundles, "bundle")).with(values), nil
 }
 
 func checkGateways(ctx context.Context, p *patient) (Finding, error) {
@@ -96,7 +100,7 @@ func checkAgreement(ctx context.Context, p *patient) (Finding, error) {
 	if p.Keyring != nil && !sameKeys(a.processes, p.Keyring.Fingerprints()) {
 		odd = append(odd, "master keys of doctor and of the processes")
 	}
-	data := map[string]any{"processes": len(a.processes), "disagreements": len(fatal) + len(odd)}
+	data := map[string]any{"processes": describe(a.processes), "disagreements": len(fatal) + len(odd)}
 	switch {
 	case len(fatal) > 0:
 		return bad("give all gateways and senders the same settings and restart them; what they disagree on now is held or never delivered", "different: %s", strings.Join(append(fatal, odd...), "; ")).with(data), nil
@@ -104,6 +108,25 @@ func checkAgreement(ctx context.Context, p *patient) (Finding, error) {
 		return doubtful("harmless during a rolling change; else give all processes the same", "different: %s", strings.Join(odd, "; ")).with(data), nil
 	}
 	return fine("%s of one version with the same settings", count(len(a.processes), "process")).with(data), nil
+}
+
+// description is what the report tells machines about a process.
+type description struct {
+	Role        string `json:"role"`
+	Host        string `json:"host"`
+	PID         int    `json:"pid"`
+	Version     string `json:"version"`
+	Shards      int    `json:"shards"`
+	Concurrency int    `json:"concurrency,omitempty"`
+}
+
+func describe(processes []redisstore.Process) []description {
+	list := make([]description, len(processes))
+	for i := range processes {
+		p := &processes[i]
+		list[i] = description{p.Role, p.Host, p.PID, p.Version, p.Shards, p.Concurrency}
+	}
+	return list
 }
 
 // values returns the different values of a property, sorted.
