@@ -199,9 +199,9 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestTop: a sender's admin listener tells which endpoints fail, for what the
+// TestTroubles: a sender's admin listener tells which endpoints fail, for what the
 // metrics have no label.
-func TestTop(t *testing.T) {
+func TestTroubles(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, map[string]string{"SEALPOST_RETRY_MAX_ATTEMPTS": "1"})
 	acme := s.client("acme", "admin,publish")
