@@ -43,13 +43,19 @@ func (m *meter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		start := time.Now()
 		err := next(ctx, cmd)
-		m.duration.Observe(time.Since(start).Seconds())
+		if !blocks(cmd) {
+			m.duration.Observe(time.Since(start).Seconds())
+		}
 		if isFailure(err) {
 			m.failures.Inc()
 		}
 		return err
 	}
 }
+
+// blocks reports whether cmd waits in Redis by intention: how long says nothing
+// about Redis.
+func blocks(cmd redis.Cmder) bool { return cmd.Name() == "blpop" }
 
 // ProcessPipelineHook implements redis.Hook.
 func (m *meter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {

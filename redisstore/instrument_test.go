@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -58,8 +59,13 @@ func TestInstrument(t *testing.T) {
 	client.Get(ctx, "nothing")
 	client.EvalSha(ctx, "e0e1f9fabfc9d4800c877a703b823ac0578ff8db", nil)
 	check("a value, none, and an unknown script", 7, 0)
+	noError(t, client.LPush(ctx, "bell", "").Err())
+	noError(t, client.BLPop(ctx, time.Second, "bell").Err())
+	check("a push, and a wait that is not timed", 8, 0)
 	client.LLen(ctx, "list")
-	check("a wrong type", 8, 1)
+	check("a wrong type", 9, 1)
+	client.BLPop(ctx, time.Second, "list")
+	check("a wait for a wrong type", 9, 2)
 	pipeline := func(commands ...func(redis.Pipeliner)) {
 		pipe := client.Pipeline()
 		for _, c := range commands {
@@ -69,22 +75,22 @@ func TestInstrument(t *testing.T) {
 	}
 	missing := func(p redis.Pipeliner) { p.Get(ctx, "nothing") }
 	pipeline(missing, missing)
-	check("a pipeline of missing values", 9, 1)
+	check("a pipeline of missing values", 10, 2)
 	pipeline(missing, func(p redis.Pipeliner) { p.LLen(ctx, "list") })
-	check("a pipeline with a failure behind a missing value", 10, 2)
+	check("a pipeline with a failure behind a missing value", 11, 3)
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
 	client.Get(cancelled, "list")
-	check("a caller that went away", 11, 2)
+	check("a caller that went away", 12, 3)
 	server.Kill()
 	client.Get(ctx, "list")
-	check("no Redis", 12, 3)
+	check("no Redis", 13, 4)
 
 	other := Open(options, ProfileStore)
 	t.Cleanup(func() { _ = other.Close() })
 	noError(t, Instrument(other, ProfileStore, registry))
 	other.Get(ctx, "list")
-	check("a client of the store", 12, 3)
+	check("a client of the store", 13, 4)
 }
 
 // TestOperationsAreTimed: each operation of the store is timed under its name.
