@@ -48,9 +48,10 @@ fuzz: ## run every fuzz target for FUZZTIME (20s)
 		done; \
 	done
 
-dashboards: ## make docs/METRICS.md, Grafana's JSON and the rules of the objectives anew from the code
+dashboards: ## make docs/METRICS.md, Grafana's JSON, the objectives' rules and the pictures in docs anew
 	$(GO) test ./cmd/internal/app -run MetricsAreDocumented -update
 	$(GO) test ./dashboards -run UpToDate -update
+	$(GO) test ./cmd/internal/e2e -run TestDashboards -pictures $(CURDIR)/docs/dashboards
 
 clean: ## remove what was built
 	rm -rf bin bench/out

@@ -47,7 +47,8 @@ func TestImports(t *testing.T) {
 		allowed, listed := mayImport[name]
 		switch {
 		case listed:
-		case name == "cmd/internal/app" || strings.HasPrefix(name, "cmd/internal/app/") || strings.HasPrefix(name, "bench"):
+		case name == "cmd/internal/app" || strings.HasPrefix(name, "cmd/internal/app/") || strings.HasPrefix(name, "bench"),
+			name == "dashboards/picture": // for the documents
 			continue
 		default:
 			t.Errorf("%s is not in the table: say what it may import", name)

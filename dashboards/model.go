@@ -165,20 +165,18 @@ func rate(metric, legend string, by ...string) Query {
 	return Query{sum + "(rate(" + metric + "[$__rate_interval]))", legend}
 }
 
-// process returns the panels of a program's own state.
+// process returns the panels of the state of the processes of one role.
 func process(role string) Row {
-	of := func(expr string) string {
-		return strings.ReplaceAll(expr, "{%}", `{@} * on (instance, job) group_left () sealpost_build_info{role=~"`+role+`|dev"}`)
-	}
+	one := ` * on (instance, job) group_left () sealpost_build_info{role=~"` + role + `|dev"}`
 	return Row{Title: "Process", Panels: []Panel{
 		lines("CPU", Count, "Cores in use, by process. When all cores of the machine are busy, latencies grow everywhere.",
-			Query{`rate(process_cpu_seconds_total{@}[$__rate_interval]) * on (instance, job) group_left () sealpost_build_info{role=~"` + role + `|dev"}`, "{{instance}}"}),
-		lines("Memory", Bytes, "Resident memory, by process.", Query{of("process_resident_memory_bytes{%}"), "{{instance}}"}),
-		lines("Goroutines", Count, "One for each connection and each attempt in flight, and some more. A steady climb is a leak.", Query{of("go_goroutines{%}"), "{{instance}}"}),
+			Query{"rate(process_cpu_seconds_total{@}[$__rate_interval])" + one, "{{instance}}"}),
+		lines("Memory", Bytes, "Resident memory, by process.", Query{"process_resident_memory_bytes{@}" + one, "{{instance}}"}),
+		lines("Goroutines", Count, "One for each connection and each attempt in flight, and some more. A steady climb is a leak.", Query{"go_goroutines{@}" + one, "{{instance}}"}),
 		lines("Waiting for a core", Seconds, "How long 99 % of goroutines waited at most until they ran: above some milliseconds the machine is too small.",
-			quantile("0.99", "go_sched_latencies_seconds", "p99")).above(0.01, 0.1),
-		lines("Garbage collector's pause", Seconds, "The longest stop of the world, by process.", Query{`max by (instance) (go_gc_duration_seconds{@,quantile=~"1|1.0"})`, "{{instance}}"}),
+			Query{"histogram_quantile(0.99, sum by (le, instance) (rate(go_sched_latencies_seconds_bucket{@}[$__rate_interval])" + one + "))", "{{instance}}"}).above(0.01, 0.1),
+		lines("Garbage collector's pause", Seconds, "The longest of the last stops of the world, by process.", Query{`max by (instance) (go_gc_duration_seconds{@,quantile=~"1|1.0"}` + one + ")", "{{instance}}"}),
 		lines("File descriptors", Ratio, "Share of the permitted file descriptors in use; each connection is one.",
-			Query{"process_open_fds{@} / process_max_fds{@}", "{{instance}}"}).above(0.7, 0.9),
+			Query{"process_open_fds{@} / process_max_fds{@}" + one, "{{instance}}"}).above(0.7, 0.9),
 	}}
 }

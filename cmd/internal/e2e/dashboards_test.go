@@ -2,16 +2,29 @@ package e2e
 
 import (
 	"bytes"
+	"flag"
 	"math"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sealpost/sealpost/dashboards"
+	"github.com/sealpost/sealpost/dashboards/picture"
+)
+
+// pictures has the dashboards drawn, after a longer load; see the Makefile.
+var pictures = flag.String("pictures", "", "directory into which to draw the dashboards")
+
+// The load, and the one that is worth a picture.
+const (
+	shortLoad = 12 * time.Second
+	longLoad  = 90 * time.Second
 )
 
 // grafana does what Grafana does with a query's variables.
@@ -29,7 +42,11 @@ func TestDashboards(t *testing.T) {
 	p := startPrometheus(t)
 	p.scrape(s)
 	began := time.Now()
-	s.load(12 * time.Second)
+	lasting := shortLoad
+	if *pictures != "" {
+		lasting = longLoad
+	}
+	s.load(lasting)
 	for _, program := range []string{"gateway", "sender"} {
 		checkMetrics(t, s, program)
 	}
@@ -55,25 +72,67 @@ func TestDashboards(t *testing.T) {
 			t.Errorf("the variable %s offers %v, want the two programs", v.Name, values)
 		}
 	}
+	end := time.Now()
+	fetch := func(panel *dashboards.Panel, q dashboards.Query) []series {
+		expr := grafana.Replace(q.PromQL())
+		if panel.Kind == dashboards.Stat {
+			return p.query(expr)
+		}
+		return p.queryRange(expr, began, end)
+	}
 	for _, d := range dashboards.All() {
 		for _, panel := range d.Panels() {
 			for _, q := range panel.Queries {
-				expr := grafana.Replace(q.PromQL())
-				var found []series
-				if panel.Kind == dashboards.Stat {
-					found = p.query(expr)
-				} else {
-					found = p.queryRange(expr, began, time.Now())
-				}
+				found := fetch(&panel, q)
 				if !hasNumber(found) {
-					t.Errorf("%s, %s: no data from %s", d.Title, panel.Title, expr)
+					t.Errorf("%s, %s: no data from %s", d.Title, panel.Title, q.Expr)
 				}
 				if panel.Kind == dashboards.Stat && len(found) > 1 {
-					t.Errorf("%s, %s: %d numbers where one is shown: %s", d.Title, panel.Title, len(found), expr)
+					t.Errorf("%s, %s: %d numbers where one is shown: %s", d.Title, panel.Title, len(found), q.Expr)
 				}
 			}
 		}
+		if *pictures != "" {
+			drawDashboard(t, &d, fetch)
+		}
 	}
+}
+
+// drawDashboard writes the picture of a dashboard.
+func drawDashboard(t *testing.T, d *dashboards.Dashboard, fetch func(*dashboards.Panel, dashboards.Query) []series) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(*pictures, d.UID+".png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	err = picture.Draw(file, d, func(panel *dashboards.Panel) []picture.Series {
+		var curves []picture.Series
+		for _, q := range panel.Queries {
+			for _, found := range fetch(panel, q) {
+				curve := picture.Series{Name: legend(q.Legend, found.Metric)}
+				if panel.Kind == dashboards.Stat {
+					found.Values = []point{found.Value}
+				}
+				for _, v := range found.Values {
+					curve.Times, curve.Values = append(curve.Times, v.at), append(curve.Values, v.value)
+				}
+				curves = append(curves, curve)
+			}
+		}
+		return curves
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// legend fills in the labels of a series.
+func legend(format string, labels map[string]string) string {
+	for name, value := range labels {
+		format = strings.ReplaceAll(format, "{{"+name+"}}", value)
+	}
+	return format
 }
 
 // load publishes for a while, in every way, to endpoints that fail in every way.
