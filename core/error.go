@@ -24,6 +24,7 @@ const (
 	CodeIdempotencyMismatch Code = "idempotency_mismatch" // the same idempotency key came with another body
 	CodeInProgress          Code = "in_progress"          // the first request with this idempotency key is still running
 	CodeConflict            Code = "conflict"             // the change contradicts the state of the resource
+	CodeRateLimited         Code = "rate_limited"         // the organization's publishing quota is used up
 	CodeTimeout             Code = "request_timeout"      // the request did not arrive in time
 	CodeUnavailable         Code = "unavailable"          // not confirmed: retry with the same idempotency key
 	CodeInternal            Code = "internal"             // our mistake
@@ -34,7 +35,7 @@ func Codes() []Code {
 	return []Code{
 		CodeNotFound, CodeMethodNotAllowed, CodeUnauthorized, CodeMissingScope, CodeTooLarge,
 		CodeHeaderTooLarge, CodeBadRequest, CodeInvalidJSON, CodeInvalid, CodeIdempotencyMismatch,
-		CodeInProgress, CodeConflict, CodeTimeout, CodeUnavailable, CodeInternal,
+		CodeInProgress, CodeConflict, CodeRateLimited, CodeTimeout, CodeUnavailable, CodeInternal,
 	}
 }
 

@@ -70,7 +70,7 @@ func BenchmarkBegin(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, err := s.Begin(b.Context(), []string{"acme"}, rs); err != nil {
+				if _, _, err := s.Begin(b.Context(), []string{"acme"}, rs, core.Draws{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -94,7 +94,7 @@ func TestEveryChangeMovesTheVersion(t *testing.T) {
 			t.Errorf("after %s the version is the one of %s", step, other)
 		}
 		seen[version] = step
-		versions, _, err := s.Begin(ctx, []string{"acme", "nobody"}, nil)
+		versions, _, err := s.Begin(ctx, []string{"acme", "nobody"}, nil, core.Draws{})
 		noError(t, err)
 		if diff := cmp.Diff([]string{version, ""}, versions); diff != "" {
 			t.Errorf("Begin after %s (-want +got):\n%s", step, diff)

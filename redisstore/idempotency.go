@@ -52,11 +52,12 @@ if claim[2] == ARGV[3] then return {1} end
 return {2, claim[2]}
 `)
 
-// Begin reads the version tokens of organizations, "" where there is none, and
-// claims idempotency keys, in order and in one round trip. Both results are
-// parallel to the arguments. After an error any of the claims may have been
-// made; it is safe to call again with the same owners.
-func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error) {
+// Begin reads the version tokens of organizations, "" where there is none, claims
+// idempotency keys, and takes from quotas, in order and in one round trip. Both
+// results are parallel to the arguments; what became of draws is noted in them.
+// After an error any of the claims may have been made, and anything taken; it is
+// safe to call again with the same owners.
+func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Reservation, draws core.Draws) ([]string, []core.ReservationState, error) {
 	if len(organizations)+len(rs) == 0 {
 		return nil, nil, nil
 	}
@@ -72,7 +73,11 @@ func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Res
 		claims[i] = b.run(ctx, beginScript, []string{idempotencyKey(r.Organization, r.Key)},
 			r.BodyHash[:], r.Owner, r.EventID, core.ReservationLease.Milliseconds(), core.IdempotencyLifetime.Milliseconds())
 	}
+	drawn := b.draw(ctx, draws)
 	if err := b.exec(ctx); err != nil {
+		return nil, nil, s.fail(opBegin, err)
+	}
+	if err := noteDrawn(draws.Requests, drawn); err != nil {
 		return nil, nil, s.fail(opBegin, err)
 	}
 	versions := make([]string, len(organizations))

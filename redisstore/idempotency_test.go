@@ -22,7 +22,7 @@ func reservation(key, owner, body string) core.Reservation {
 
 func begin(t *testing.T, s *Store, r core.Reservation) core.ReservationState {
 	t.Helper()
-	_, states, err := s.Begin(t.Context(), nil, []core.Reservation{r})
+	_, states, err := s.Begin(t.Context(), nil, []core.Reservation{r}, core.Draws{})
 	noError(t, err)
 	return states[0]
 }
@@ -133,7 +133,7 @@ func TestBeginIsInOrder(t *testing.T) {
 		elsewhere := reservation("k", "d", "body")
 		elsewhere.Organization = "other"
 		rs := []core.Reservation{reservation("k", "a", "body"), reservation("k", "b", "body"), reservation("k", "c", "other body"), elsewhere, reservation("l", "e", "body")}
-		versions, states, err := s.Begin(t.Context(), []string{"other", "acme"}, rs)
+		versions, states, err := s.Begin(t.Context(), []string{"other", "acme"}, rs, core.Draws{})
 		noError(t, err)
 		if diff := cmp.Diff([]string{"", version}, versions); diff != "" {
 			t.Errorf("versions (-want +got):\n%s", diff)
@@ -146,7 +146,7 @@ func TestBeginIsInOrder(t *testing.T) {
 		if diff := cmp.Diff(want, kinds); diff != "" {
 			t.Errorf("kinds (-want +got):\n%s", diff)
 		}
-		if v, st, err := s.Begin(t.Context(), nil, nil); len(v)+len(st) != 0 || err != nil {
+		if v, st, err := s.Begin(t.Context(), nil, nil, core.Draws{}); len(v)+len(st) != 0 || err != nil {
 			t.Errorf("Begin of nothing = %v, %v, %v", v, st, err)
 		}
 	})
@@ -159,7 +159,7 @@ func TestOneOfManyIsGranted(t *testing.T) {
 	kinds := make([]core.ReservationKind, 32)
 	for i := range kinds {
 		wg.Go(func() {
-			_, states, err := s.Begin(t.Context(), []string{"acme"}, []core.Reservation{reservation("k", fmt.Sprint(i), "body")})
+			_, states, err := s.Begin(t.Context(), []string{"acme"}, []core.Reservation{reservation("k", fmt.Sprint(i), "body")}, core.Draws{})
 			if err != nil {
 				t.Error(err)
 				return

@@ -31,6 +31,12 @@ func versionKey(organization string) string {
 	return "sp:{org:" + organization + "}:version"
 }
 
+// quotaKey returns the key of an organization's publishing quota: a string, see
+// drawScript. It ends when the bucket is full again.
+func quotaKey(organization string) string {
+	return "sp:{org:" + organization + "}:quota"
+}
+
 // idempotencyKey returns the key of a claim on an idempotency key: a hash, see
 // beginScript. The key that the producer chose is hashed, so that its length
 // and its bytes do not matter.

@@ -38,7 +38,7 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	errs["AddDeadLetters"] = s.AddDeadLetters(ctx, []core.DeadLetter{deadLetter(e.ID, 1, 10), deadLetter("another", 2, 10)})
 	_, errs["DeadLetters"] = s.DeadLetters(ctx, e.ID, 1)
 	rs := []core.Reservation{reservation("k", "a", "body"), reservation("l", "a", "body")}
-	_, _, errs["Begin"] = s.Begin(ctx, []string{"acme", "other"}, rs)
+	_, _, errs["Begin"] = s.Begin(ctx, []string{"acme", "other"}, rs, core.Draws{Quota: slow(10), Requests: []core.Draw{events("acme", 1), events("other", 1)}})
 	errs["Finish"] = s.Finish(ctx, rs)
 	errs["Release"] = s.Release(ctx, rs)
 	errs["CreateAPIKey"] = s.CreateAPIKey(ctx, [32]byte{1}, apiKey("acme", "key_1", 1))
@@ -161,7 +161,7 @@ func TestFullRedisIsUnavailable(t *testing.T) {
 	noError(t, client.Set(ctx, "sp:{q}:bundle:x", "blob", 0).Err())
 	limitMemory(t, client, 2)
 
-	_, _, err := s.Begin(ctx, []string{"acme"}, []core.Reservation{r})
+	_, _, err := s.Begin(ctx, []string{"acme"}, []core.Reservation{r}, core.Draws{})
 	wantCode(t, err, core.CodeUnavailable)
 	wantCode(t, s.CreateEndpoint(ctx, endpoint("acme", 2), 10), core.CodeUnavailable)
 	mark := core.Mark{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: 1, TTL: time.Hour, All: true}

@@ -100,6 +100,9 @@ func (s *Server) readBatch(x *exchange) (*publish.Request, error) {
 // for the key counts against the publisher's budget, what the caller needed to
 // send the body does not: see Request.Arrived.
 func (s *Server) readEvents(x *exchange, limit int) (body []byte, key string, err error) {
+	if s.policy != "" {
+		x.ctx.Response.Header.Set("RateLimit-Policy", s.policy)
+	}
 	if body, err = s.readBody(x, limit); err != nil {
 		return nil, "", err
 	}
@@ -111,6 +114,9 @@ func (s *Server) publish(x *exchange, r *publish.Request) error {
 	x.events = len(r.Items)
 	r.RequestID, r.Origin = x.id, x.origin
 	answer, err := s.o.Publisher.Publish(r)
+	if r.Allowance.Known {
+		x.tellLeft(r.Allowance)
+	}
 	if err != nil {
 		return err
 	}

@@ -110,6 +110,7 @@ type Options struct {
 	EventTypes      core.EventTypes // the catalogue; nil: core.DefaultEventTypes
 	MaxPayload      int             // bytes of one event's data; 0: DefaultMaxPayload
 	MaxEndpoints    int             // per organization; 0: DefaultMaxEndpoints
+	Quota           core.Quota      // that the Publisher holds organizations to, to be told to callers; zero: none
 	RotationOverlap time.Duration   // unless the caller asks for another one; 0: DefaultRotationOverlap, negative: none
 	MaxConns        int             // 0: DefaultMaxConns
 	MaxBodyBytes    int64           // 0: DefaultMaxBodyBytes

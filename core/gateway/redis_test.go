@@ -42,9 +42,14 @@ func (q *memoryQueue) on() []string {
 	return out
 }
 
-// setupRedis starts a server on a real store and a real publisher.
-func setupRedis(t *testing.T) (*fixture, *redistest.Server, *memoryQueue) {
+// setupRedis starts a server on a real store and a real publisher, with a quota if
+// one is given.
+func setupRedis(t *testing.T, quotas ...core.Quota) (*fixture, *redistest.Server, *memoryQueue) {
 	t.Helper()
+	var quota core.Quota
+	for _, q := range quotas {
+		quota = q
+	}
 	redis := redistest.Start(t)
 	at, err := redisstore.ParseURL(redis.URL())
 	if err != nil {
@@ -65,7 +70,7 @@ func setupRedis(t *testing.T) (*fixture, *redistest.Server, *memoryQueue) {
 		t.Fatal(err)
 	}
 	queue := &memoryQueue{}
-	publisher, err := publish.New(publish.Options{Store: store, Queue: queue, Accepting: store.Accepting})
+	publisher, err := publish.New(publish.Options{Store: store, Queue: queue, Accepting: store.Accepting, Quota: quota})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +83,7 @@ func setupRedis(t *testing.T) (*fixture, *redistest.Server, *memoryQueue) {
 			t.Errorf("publisher: %v", err)
 		}
 	})
-	f := setup(t, func(o *Options) { o.Store, o.Keys, o.Publisher = store, store, publisher })
+	f := setup(t, func(o *Options) { o.Store, o.Keys, o.Publisher, o.Quota = store, store, publisher, quota })
 	f.key = key
 	return f, redis, queue
 }
@@ -182,11 +187,11 @@ func TestOnRedisConcurrentRequests(t *testing.T) {
 	}
 }
 
-// Redis gone or frozen: 503 with Retry-After within two seconds, and all is well
-// when it is back.
+// Redis gone or frozen: 503 with Retry-After within two seconds, with a quota too,
+// and all is well when it is back.
 func TestOnRedisOutage(t *testing.T) {
 	t.Parallel()
-	f, redis, _ := setupRedis(t)
+	f, redis, _ := setupRedis(t, core.Quota{Rate: 1000, Burst: 1000})
 	e := f.subscribe("lead.created")
 	const event = `{"type":"lead.created","data":1}`
 	requests := [][3]string{

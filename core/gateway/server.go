@@ -32,6 +32,7 @@ type Server struct {
 	keys      *keyCache
 	bodies    bodyBudget
 	rules     eventRules
+	policy    string    // the RateLimit-Policy header; "": there is no quota
 	exchanges sync.Pool // of *exchange
 	complaint complaintLimit
 
@@ -49,6 +50,7 @@ func New(o Options) (*Server, error) {
 		keys:   newKeyCache(o.Keys, o.Now),
 		bodies: bodyBudget{max: o.MaxBodyBytes},
 		rules:  eventRules{types: make(map[string]string, len(o.EventTypes)), maxPayload: o.MaxPayload},
+		policy: quotaPolicy(o.Quota),
 		conns:  make(map[net.Conn]struct{}),
 	}
 	for _, t := range o.EventTypes {

@@ -11,7 +11,11 @@ import (
 func (f *flush) prepare() {
 	for _, w := range f.waiters {
 		w.organization = f.organization(w.request.Organization)
+		first := len(f.claims)
 		f.claim(w)
+		if f.p.o.Quota.Limits() {
+			f.draw(w, first)
+		}
 	}
 }
 
@@ -90,10 +94,11 @@ func (f *flush) reserve(organization, key string, hash [32]byte, eventID string)
 	return len(f.claims) - 1
 }
 
-// begin reads versions and claims keys, and drops from the flush what has been
-// done before, is being done elsewhere, or contradicts an earlier use.
+// begin reads versions, claims keys and takes from quotas, and drops from the
+// flush what has been done before, is being done elsewhere, contradicts an earlier
+// use, or exceeds its quota.
 func (f *flush) begin(ctx context.Context) error {
-	versions, states, err := f.p.o.Store.Begin(ctx, f.names, f.claims)
+	versions, states, err := f.p.o.Store.Begin(ctx, f.names, f.claims, f.gathered())
 	if err == nil && (len(versions) != len(f.names) || len(states) != len(f.claims)) {
 		err = errors.New("the store answered another number of questions than it was asked")
 	}
@@ -109,6 +114,7 @@ func (f *flush) begin(ctx context.Context) error {
 	for _, w := range f.waiters {
 		f.judge(w)
 	}
+	f.applyQuota()
 	return nil
 }
 

@@ -27,8 +27,9 @@ type waiter struct {
 	done     chan struct{} // capacity 1: answer and err are set
 	timer    *time.Timer
 
-	answer []byte
-	err    *core.Error
+	answer    []byte
+	err       *core.Error
+	allowance Allowance
 
 	organization int       // index in the flush
 	claim        int       // index of the whole request's reservation in the flush; none: -1
@@ -61,7 +62,7 @@ func (w *waiter) reset(r *Request, deadline time.Time) {
 // forget drops what the waiter refers to, before it goes back to its pool.
 func (w *waiter) forget() {
 	w.request, w.answer, w.err, w.outcomes, w.skipped = nil, nil, nil, nil, nil
-	w.single[0] = outcome{}
+	w.single[0], w.allowance = outcome{}, Allowance{}
 }
 
 // late takes the waiter out of its queue at its deadline. It reports true if

@@ -44,6 +44,8 @@ type flush struct {
 	claims        []core.Reservation
 	states        []core.ReservationState // parallel to claims
 	firsts        map[repeat]*outcome     // of the batch whose events are being claimed
+	draws         []core.Draw             // parallel to waiters; none without a quota
+	drawClaims    [][2]int                // parallel to draws: from which to which claim
 	deliveries    []core.Delivery
 	owners        []*outcome // parallel to deliveries
 	finished      []core.Reservation
@@ -112,12 +114,14 @@ func (f *flush) reset() {
 	clear(f.claims)
 	clear(f.states)
 	clear(f.firsts)
+	clear(f.draws)
 	clear(f.deliveries)
 	clear(f.owners)
 	clear(f.finished)
 	clear(f.released)
 	f.waiters, f.organizations, f.names = f.waiters[:0], f.organizations[:0], f.names[:0]
 	f.claims, f.states = f.claims[:0], nil
+	f.draws, f.drawClaims = f.draws[:0], f.drawClaims[:0]
 	f.deliveries, f.owners = f.deliveries[:0], f.owners[:0]
 	f.finished, f.released = f.finished[:0], f.released[:0]
 }
@@ -144,7 +148,7 @@ func (f *flush) gather() {
 // match finds for each organization that has events who gets them.
 func (f *flush) match(ctx context.Context) {
 	for _, w := range f.waiters {
-		if !w.hasEvents() {
+		if w.skipped != nil || !w.hasEvents() {
 			continue
 		}
 		o := &f.organizations[w.organization]

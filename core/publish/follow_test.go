@@ -31,7 +31,7 @@ func TestFlushSpan(t *testing.T) {
 		store.subscribe("acme", "a", "call.qualified")
 		release := make(chan struct{})
 		var once sync.Once
-		store.beginFunc = func(_ context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error) {
+		store.beginFunc = func(_ context.Context, organizations []string, rs []core.Reservation, _ core.Draws) ([]string, []core.ReservationState, error) {
 			once.Do(func() { <-release }) // the others gather meanwhile
 			return store.begin(organizations, rs)
 		}
@@ -76,7 +76,7 @@ func TestFlushSpan(t *testing.T) {
 
 		for name, fail := range map[string]func(){
 			"begin": func() {
-				store.beginFunc = func(context.Context, []string, []core.Reservation) ([]string, []core.ReservationState, error) {
+				store.beginFunc = func(context.Context, []string, []core.Reservation, core.Draws) ([]string, []core.ReservationState, error) {
 					return nil, nil, errors.New("gone")
 				}
 			},

@@ -92,7 +92,7 @@ func TestTakeIsBounded(t *testing.T) {
 
 func BenchmarkPublish(b *testing.B) {
 	store, queue := newStubStore(), discard{}
-	store.beginFunc = func(context.Context, []string, []core.Reservation) ([]string, []core.ReservationState, error) {
+	store.beginFunc = func(context.Context, []string, []core.Reservation, core.Draws) ([]string, []core.ReservationState, error) {
 		return []string{"v"}, nil, nil
 	}
 	store.endpointsFunc = func(context.Context, string) ([]core.Endpoint, string, error) {

@@ -36,10 +36,10 @@ const (
 // Store keeps endpoints and idempotency keys. Its errors are unknown outcomes:
 // what failed may still have happened.
 type Store interface {
-	// Begin reads the version tokens of organizations ("" = none) and claims
-	// idempotency keys, in order and in one round trip. The results are
-	// parallel to the arguments.
-	Begin(ctx context.Context, organizations []string, rs []core.Reservation) (versions []string, states []core.ReservationState, err error)
+	// Begin reads the version tokens of organizations ("" = none), claims
+	// idempotency keys and then takes from quotas, in order and in one round trip.
+	// The results are parallel to the arguments; those of draws are noted in them.
+	Begin(ctx context.Context, organizations []string, rs []core.Reservation, draws core.Draws) (versions []string, states []core.ReservationState, err error)
 	// Endpoints returns an organization's endpoints and their version token as
 	// of the same moment.
 	Endpoints(ctx context.Context, organization string) (endpoints []core.Endpoint, version string, err error)
@@ -62,6 +62,7 @@ type Options struct {
 	Store           Store
 	Queue           Queue
 	Accepting       func() error          // says why no event is accepted now; nil: always accept
+	Quota           core.Quota            // of each organization; zero: none
 	MaxPending      int                   // events that wait or are being flushed; 0: DefaultMaxPending
 	MaxPendingBytes int64                 // their bodies; 0: DefaultMaxPendingBytes
 	MaxDeliveries   int                   // of one request, and of what is stored at a time; 0: DefaultMaxDeliveries
@@ -81,6 +82,8 @@ func (o *Options) complete() error {
 		return errors.New("publish: Options.Queue is missing")
 	case o.MaxPending < 0 || o.MaxPendingBytes < 0 || o.MaxDeliveries < 0 || o.Flushes < 0 || o.Budget < 0:
 		return errors.New("publish: a bound in Options is negative")
+	case o.Quota.Rate < 0 || o.Quota.Limits() && o.Quota.Burst < 1:
+		return errors.New("publish: Options.Quota needs a rate and a burst above 0")
 	}
 	if o.Accepting == nil {
 		o.Accepting = func() error { return nil }
@@ -174,7 +177,9 @@ func (p *Publisher) work() {
 //
 // The error is a *core.Error: that of the event if r is a single bad one,
 // CodeIdempotencyMismatch, CodeInProgress, CodeTooLarge for more deliveries than
-// Options.MaxDeliveries, or CodeUnavailable for what could not be confirmed.
+// Options.MaxDeliveries or more events than the quota ever allows, CodeRateLimited
+// for what it does not allow now, or CodeUnavailable for what could not be
+// confirmed.
 func (p *Publisher) Publish(r *Request) ([]byte, error) {
 	body, err := p.publish(r)
 	if err != nil {
@@ -195,6 +200,9 @@ func (p *Publisher) publish(r *Request) ([]byte, *core.Error) {
 		if err := r.Items[0].Err; err != nil {
 			return nil, err
 		}
+	}
+	if err := checkBurst(r, p.o.Quota); err != nil {
+		return nil, err
 	}
 	if err := p.o.Accepting(); err != nil {
 		return nil, asUnavailable("no events are accepted at the moment", err)
@@ -222,6 +230,7 @@ func (p *Publisher) publish(r *Request) ([]byte, *core.Error) {
 	}
 	w.timer.Stop()
 	body, err := w.answer, w.err
+	r.Allowance = w.allowance
 	w.forget()
 	p.waiters.Put(w)
 	return body, err

@@ -26,6 +26,8 @@ type Request struct {
 
 	RequestID string       // for logs
 	Origin    *core.Origin // of all events; nil: nothing to follow them by
+
+	Allowance Allowance // set by Publish: what is left of the quota, if there is one and it could be asked
 }
 
 // prefixes of reservation keys: a header and an event id may be equal.

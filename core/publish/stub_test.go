@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // stubStore keeps endpoints and reservations in memory. A xxxFunc replaces the
 // method of its name, but finishFunc only says whether it fails.
 type stubStore struct {
-	beginFunc     func(ctx context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error)
+	beginFunc     func(ctx context.Context, organizations []string, rs []core.Reservation, draws core.Draws) ([]string, []core.ReservationState, error)
 	endpointsFunc func(ctx context.Context, organization string) ([]core.Endpoint, string, error)
 	finishFunc    func(ctx context.Context, rs []core.Reservation) error
 
@@ -30,6 +30,7 @@ type stubStore struct {
 	begins    [][]string // the organizations of each Begin
 	reads     int        // calls of Endpoints
 	released  []string   // keys
+	drawn     map[string]int
 }
 
 type stubClaim struct {
@@ -41,6 +42,7 @@ type stubClaim struct {
 func newStubStore() *stubStore {
 	return &stubStore{
 		endpoints: make(map[string][]core.Endpoint), versions: make(map[string]string), claims: make(map[string]*stubClaim),
+		drawn: make(map[string]int),
 	}
 }
 
@@ -62,14 +64,33 @@ func (s *stubStore) disable(organization string, i int) {
 	s.versions[organization] = core.NewToken()
 }
 
-func (s *stubStore) Begin(ctx context.Context, organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error) {
+func (s *stubStore) Begin(ctx context.Context, organizations []string, rs []core.Reservation, draws core.Draws) ([]string, []core.ReservationState, error) {
 	s.mu.Lock()
 	s.begins = append(s.begins, append([]string(nil), organizations...))
 	s.mu.Unlock()
 	if s.beginFunc != nil {
-		return s.beginFunc(ctx, organizations, rs)
+		return s.beginFunc(ctx, organizations, rs, draws)
 	}
+	s.draw(draws)
 	return s.begin(organizations, rs)
+}
+
+// draw takes from quotas that gain nothing. It takes every claim for new.
+func (s *stubStore) draw(draws core.Draws) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range draws.Requests {
+		d := &draws.Requests[i]
+		used := s.drawn[d.Organization]
+		d.Cost = d.Events + len(d.Claims)*d.PerClaim
+		if d.Granted = used+d.Cost <= draws.Quota.Burst; d.Granted {
+			s.drawn[d.Organization] += d.Cost
+		}
+	}
+	for i := range draws.Requests {
+		d := &draws.Requests[i]
+		d.Left = float64(draws.Quota.Burst - s.drawn[d.Organization])
+	}
 }
 
 func (s *stubStore) begin(organizations []string, rs []core.Reservation) ([]string, []core.ReservationState, error) {

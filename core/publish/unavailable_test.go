@@ -28,7 +28,7 @@ func TestBudget(t *testing.T) {
 		sabotage func(*stubStore, *stubQueue)
 	}{
 		{"Begin", func(s *stubStore, _ *stubQueue) {
-			s.beginFunc = func(ctx context.Context, _ []string, _ []core.Reservation) ([]string, []core.ReservationState, error) {
+			s.beginFunc = func(ctx context.Context, _ []string, _ []core.Reservation, _ core.Draws) ([]string, []core.ReservationState, error) {
 				return nil, nil, hang(ctx)
 			}
 		}},

@@ -62,6 +62,8 @@ func (s *apiSettings) shared() map[string]string {
 		"SEALPOST_ROTATION_OVERLAP": s.RotationOverlap.String(),
 		"SEALPOST_MAX_PAYLOAD":      s.MaxPayload.String(),
 		"SEALPOST_MAX_ENDPOINTS":    fmt.Sprint(s.MaxEndpoints),
+		"SEALPOST_PUBLISH_RATE":     fmt.Sprint(s.PublishRate),
+		"SEALPOST_PUBLISH_BURST":    fmt.Sprint(s.PublishBurst),
 	}
 }
 

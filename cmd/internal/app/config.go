@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"runtime"
@@ -52,6 +53,8 @@ type apiSettings struct {
 	RotationOverlap time.Duration `env:"SEALPOST_ROTATION_OVERLAP" default:"24h" help:"How long the previous secret also signs after a rotation (0s to 168h)."`
 	MaxPayload      byteSize      `env:"SEALPOST_MAX_PAYLOAD" default:"256KiB" help:"Largest data of one event; above: 413."`
 	MaxEndpoints    int           `env:"SEALPOST_MAX_ENDPOINTS" default:"1000" help:"Endpoints per organization."`
+	PublishRate     float64       `env:"SEALPOST_PUBLISH_RATE" default:"0" help:"Events a second that each organization may publish, over all gateways; above: 429 (0: no quota)."`
+	PublishBurst    int           `env:"SEALPOST_PUBLISH_BURST" default:"0" help:"Events that an organization may publish at once (0: those of one second, at least 1000)."`
 }
 
 // deliverySettings belong to the sender.
@@ -78,6 +81,10 @@ const (
 	minDeliveryTimeout  = 100 * time.Millisecond
 	maxDeliveryTimeout  = 3 * time.Minute // a bundle has five
 	maxEndpointsCeiling = 10_000
+	minPublishRate      = 0.001 // events a second
+	maxPublishRate      = 1e6
+	maxPublishBurst     = 10_000_000
+	defaultPublishBurst = 1000 // a whole batch
 )
 
 // keyring returns the master keys, from the one source that is given.
@@ -114,10 +121,34 @@ func (s *apiSettings) validate() error {
 	case s.MaxEndpoints < 1 || s.MaxEndpoints > maxEndpointsCeiling:
 		return badSetting("SEALPOST_MAX_ENDPOINTS", fmt.Sprintf("must be between 1 and %d", maxEndpointsCeiling))
 	}
+	if err := s.validateQuota(); err != nil {
+		return err
+	}
 	if len(s.EventTypes) == 0 {
 		s.EventTypes = eventTypes(core.DefaultEventTypes())
 	}
 	return nil
+}
+
+func (s *apiSettings) validateQuota() error {
+	switch {
+	case s.PublishRate != 0 && !(s.PublishRate >= minPublishRate && s.PublishRate <= maxPublishRate): // the negation catches NaN
+		return badSetting("SEALPOST_PUBLISH_RATE", fmt.Sprintf("must be 0, or between %g and %.0f", minPublishRate, maxPublishRate))
+	case s.PublishBurst < 0 || s.PublishBurst > maxPublishBurst:
+		return badSetting("SEALPOST_PUBLISH_BURST", fmt.Sprintf("must be between 0 and %d", maxPublishBurst))
+	case s.PublishBurst > 0 && s.PublishRate == 0:
+		return badSetting("SEALPOST_PUBLISH_BURST", "means nothing without SEALPOST_PUBLISH_RATE")
+	}
+	return nil
+}
+
+// quota returns what each organization may publish.
+func (s *apiSettings) quota() core.Quota {
+	q := core.Quota{Rate: s.PublishRate, Burst: s.PublishBurst}
+	if q.Limits() && q.Burst == 0 {
+		q.Burst = max(defaultPublishBurst, int(math.Ceil(q.Rate)))
+	}
+	return q
 }
 
 // overlap returns the overlap as core/gateway reads it: negative is none.
