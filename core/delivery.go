@@ -4,11 +4,12 @@ import "time"
 
 // Event is what a producer posted, frozen when it was accepted.
 type Event struct {
-	ID         string    // the webhook-id: the same on every attempt and replay
-	Type       string    // one of the catalogue's event types
-	Body       []byte    // the exact bytes that are signed and sent
-	AcceptedAt time.Time // millisecond precision survives Redis
-	Origin     *Origin   // shared by the events of one request, read-only; nil: nothing to follow
+	ID         string        // the webhook-id: the same on every attempt and replay
+	Type       string        // one of the catalogue's event types
+	Body       []byte        // the exact bytes that are signed and sent
+	AcceptedAt time.Time     // millisecond precision survives Redis
+	MaxAge     time.Duration // no attempt begins when the event is older, see TooOld; whole milliseconds; 0: no limit of its own
+	Origin     *Origin       // shared by the events of one request, read-only; nil: nothing to follow
 }
 
 // Origin is by what an event can be followed back through logs and traces.

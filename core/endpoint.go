@@ -28,17 +28,18 @@ const ChangeDelay = 250 * time.Millisecond
 // Endpoint is a consumer's URL with its secrets, event types and state. The
 // JSON form is the record in Redis, not the API's.
 type Endpoint struct {
-	ID           string    `json:"id"` // UUID
-	Organization string    `json:"organization"`
-	URL          string    `json:"url"` // canonical form
-	URLRevision  uint64    `json:"url_revision"`
-	EventTypes   []string  `json:"event_types"`
-	Description  string    `json:"description"`
-	Enabled      bool      `json:"enabled"`
-	DisabledBy   Reason    `json:"disabled_by,omitempty"` // why it is not enabled; empty: by request
-	CreatedAt    time.Time `json:"created_at"`
-	Revision     uint64    `json:"revision"` // counted up by every change
-	Secrets      []Secret  `json:"secrets"`  // newest first; the first is the current one
+	ID           string        `json:"id"` // UUID
+	Organization string        `json:"organization"`
+	URL          string        `json:"url"` // canonical form
+	URLRevision  uint64        `json:"url_revision"`
+	EventTypes   []string      `json:"event_types"`
+	Description  string        `json:"description"`
+	Enabled      bool          `json:"enabled"`
+	DisabledBy   Reason        `json:"disabled_by,omitempty"` // why it is not enabled; empty: by request
+	MaxAge       time.Duration `json:"max_age,omitempty"`     // ns; no attempt of an older event begins, see Event.TooOld; 0: no limit of its own
+	CreatedAt    time.Time     `json:"created_at"`
+	Revision     uint64        `json:"revision"` // counted up by every change
+	Secrets      []Secret      `json:"secrets"`  // newest first; the first is the current one
 }
 
 // EndpointRef names an endpoint together with its organization, which is needed

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -270,4 +271,23 @@ func TestRecords(t *testing.T) {
 			t.Errorf("an unreadable record: %v; want an internal error", err)
 		}
 	})
+}
+
+// Records that were written before endpoints had a max_age are read and changed.
+func TestRecordWithoutMaxAge(t *testing.T) {
+	t.Parallel()
+	s, client := setup(t)
+	e := endpoint("acme", 1)
+	const record = `{"id":"00000000-0000-4000-8000-000000000001","organization":"acme","url":"https://a.example.com/","url_revision":1,"event_types":["lead.created"],` +
+		`"description":"","enabled":true,"created_at":"2025-11-24T16:00:00.123Z","revision":1,"secrets":[]}`
+	noError(t, client.HSet(t.Context(), endpointsKey("acme"), e.ID, record).Err())
+	for _, age := range []time.Duration{time.Hour, 0} {
+		changed, err := s.UpdateEndpoint(t.Context(), e.Ref(), func(e *core.Endpoint) error { e.MaxAge = age; return nil })
+		noError(t, err)
+		read, err := s.Endpoint(t.Context(), e.Ref())
+		noError(t, err)
+		if changed.MaxAge != age || read.MaxAge != age {
+			t.Errorf("changed to %v, read as %v; want %v", changed.MaxAge, read.MaxAge, age)
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"time"
+
 	"github.com/sealpost/sealpost/core"
 )
 
@@ -10,6 +12,7 @@ type change struct {
 	events      []string
 	description *string
 	enabled     *bool
+	maxAge      *time.Duration // 0: no limit any more
 }
 
 // readChange judges the members of f. The error names every field that breaks a
@@ -38,7 +41,26 @@ func (s *Server) readChange(f *form) (*change, error) {
 	if enabled, ok := f.flag("enabled"); ok {
 		c.enabled = &enabled
 	}
+	if age, ok := f.maxAge(); ok {
+		c.maxAge = &age
+	}
 	return c, f.err()
+}
+
+// maxAge returns the member max_age; null is 0, no limit.
+func (f *form) maxAge() (age time.Duration, ok bool) {
+	const name = "max_age"
+	if t, given := f.values[name]; given && string(f.scan.raw(t)) == "null" {
+		return 0, true
+	}
+	text, ok := f.text(name)
+	if !ok {
+		return 0, false
+	}
+	if age, ok = core.ParseMaxAge(text); !ok {
+		f.errs.add(name, core.RuleMaxAge+", or null")
+	}
+	return age, ok
 }
 
 // apply sets what the change mentions. The URL's revision is the store's to
@@ -56,10 +78,13 @@ func (c *change) apply(e *core.Endpoint) {
 	if c.enabled != nil {
 		e.Enabled, e.DisabledBy = *c.enabled, ""
 	}
+	if c.maxAge != nil {
+		e.MaxAge = *c.maxAge
+	}
 }
 
 func (c *change) empty() bool {
-	return c.url == nil && c.events == nil && c.description == nil && c.enabled == nil
+	return c.url == nil && c.events == nil && c.description == nil && c.enabled == nil && c.maxAge == nil
 }
 
 // mustHoldAtOnce reports whether the answer promises that the old record counts

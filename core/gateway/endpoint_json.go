@@ -37,6 +37,7 @@ type endpointJSON struct {
 	Description         string   `json:"description"`
 	SigningSecretPrefix string   `json:"signing_secret_prefix"`
 	Enabled             bool     `json:"enabled"`
+	MaxAge              string   `json:"max_age,omitempty"` // absent: no limit
 	CreatedAt           string   `json:"created_at"`
 	LastDeliveryAt      *string  `json:"last_delivery_at"`     // null before the first attempt
 	LastDeliveryStatus  *int     `json:"last_delivery_status"` // null before the first attempt, and without a response
@@ -45,7 +46,7 @@ type endpointJSON struct {
 func newEndpointJSON(e *core.Endpoint, last *core.Attempt, key *core.APIKey) endpointJSON {
 	out := endpointJSON{
 		ID: e.ID, URL: shownURL(e.URL, key), Events: shownEvents(e), Description: e.Description,
-		SigningSecretPrefix: currentPrefix(e), Enabled: e.Enabled, CreatedAt: formatTime(e.CreatedAt),
+		SigningSecretPrefix: currentPrefix(e), Enabled: e.Enabled, MaxAge: shownMaxAge(e), CreatedAt: formatTime(e.CreatedAt),
 	}
 	if last != nil {
 		out.LastDeliveryAt = optionalTime(last.EndedAt())
@@ -63,6 +64,7 @@ type createdJSON struct {
 	Description         string   `json:"description"`
 	SigningSecretPrefix string   `json:"signing_secret_prefix"`
 	Enabled             bool     `json:"enabled"`
+	MaxAge              string   `json:"max_age,omitempty"` // absent: no limit
 	CreatedAt           string   `json:"created_at"`
 	SigningSecret       string   `json:"signing_secret"`
 	Warning             string   `json:"_warning"`
@@ -71,7 +73,7 @@ type createdJSON struct {
 func newCreatedJSON(e *core.Endpoint, secret string) createdJSON {
 	return createdJSON{
 		ID: e.ID, URL: e.URL, Events: shownEvents(e), Description: e.Description, SigningSecretPrefix: currentPrefix(e),
-		Enabled: e.Enabled, CreatedAt: formatTime(e.CreatedAt), SigningSecret: secret, Warning: saveWarning,
+		Enabled: e.Enabled, MaxAge: shownMaxAge(e), CreatedAt: formatTime(e.CreatedAt), SigningSecret: secret, Warning: saveWarning,
 	}
 }
 
@@ -107,6 +109,13 @@ func shownEvents(e *core.Endpoint) []string {
 		return []string{}
 	}
 	return e.EventTypes
+}
+
+func shownMaxAge(e *core.Endpoint) string {
+	if e.MaxAge == 0 {
+		return ""
+	}
+	return core.FormatMaxAge(e.MaxAge)
 }
 
 func currentPrefix(e *core.Endpoint) string {

@@ -119,7 +119,7 @@ func (s *Server) createEndpoint(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	f, err := x.parseForm(body, "url", "events", "description")
+	f, err := x.parseForm(body, "url", "events", "description", "max_age")
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (s *Server) patchEndpoint(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	f, err := x.parseForm(body, "url", "events", "description", "enabled")
+	f, err := x.parseForm(body, "url", "events", "description", "enabled", "max_age")
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ const (
 	memberID
 	memberTimestamp
 	memberData
+	memberMaxAge
 )
 
 // eventRules are what an event is judged by.
@@ -25,11 +26,11 @@ type eventRules struct {
 
 // rawEvent is an event as it was sent: parts of the body.
 type rawEvent struct {
-	seen              int // members that are there
-	typ, id, at, data token
-	errs              fieldErrors
-	start, end        int // of the event itself
-	deepAt            int // offset of the first bracket that is too deep, or -1
+	seen                   int // members that are there
+	typ, id, at, data, age token
+	errs                   fieldErrors
+	start, end             int // of the event itself
+	deepAt                 int // offset of the first bracket that is too deep, or -1
 }
 
 // event reads one event, which begins at the next byte. ok is false on a syntax
@@ -68,6 +69,8 @@ func (s *scanner) note(e *rawEvent, name, value token) {
 		member, slot = memberTimestamp, &e.at
 	case "data":
 		member, slot = memberData, &e.data
+	case "max_age":
+		member, slot = memberMaxAge, &e.age
 	default:
 		e.errs.add(shownName(n), ruleUnknown)
 		return
@@ -98,13 +101,14 @@ func (s *scanner) item(e *rawEvent, rules *eventRules, acceptedAt time.Time) pub
 	eventType := s.eventType(e, rules)
 	id := s.eventID(e)
 	at := s.timestamp(e)
+	age := s.maxAge(e)
 	if e.seen&memberData == 0 {
 		e.errs.add("data", ruleRequired)
 	}
 	if err := e.errs.err(); err != nil {
 		return publish.Item{Err: err}
 	}
-	return publish.Item{ID: id, Type: eventType, Body: publish.Freeze(eventType, at, data, acceptedAt)}
+	return publish.Item{ID: id, Type: eventType, MaxAge: age, Body: publish.Freeze(eventType, at, data, acceptedAt)}
 }
 
 // eventType returns the catalogue's own string.
@@ -157,6 +161,23 @@ func (s *scanner) timestamp(e *rawEvent) []byte {
 		e.errs.add("timestamp", "must be an RFC 3339 time")
 	}
 	return raw
+}
+
+// maxAge returns how old the event may grow, 0 if that is not said.
+func (s *scanner) maxAge(e *rawEvent) time.Duration {
+	if e.seen&memberMaxAge == 0 {
+		return 0
+	}
+	raw := s.raw(e.age)
+	if !isString(raw) {
+		e.errs.add("max_age", ruleString)
+		return 0
+	}
+	age, ok := core.ParseMaxAge(string(unquote(raw)))
+	if !ok {
+		e.errs.add("max_age", core.RuleMaxAge)
+	}
+	return age
 }
 
 // parseEvent reads a body that is one event.

@@ -77,6 +77,19 @@ func TestParseEvent(t *testing.T) {
 	}
 }
 
+func TestParseMaxAge(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{`"1s"`: time.Second, `"1h30m"`: 90 * time.Minute, `"7\u0032\u0030h"`: 720 * time.Hour} {
+		item := parse(`{"type":"call.qualified","max_age":` + text + `,"data":0}`)
+		if item.Err != nil || item.MaxAge != want {
+			t.Errorf("%s: %v, %v, want %v", text, item.MaxAge, item.Err, want)
+		}
+		if strings.Contains(string(item.Body), "max_age") {
+			t.Errorf("receivers get %s", item.Body)
+		}
+	}
+}
+
 // badEvents are events of every kind that is refused; used alone and in batches.
 var badEvents = []struct {
 	name, json string
@@ -127,7 +140,13 @@ var badEvents = []struct {
 	{"timestamp without zone", `{"type":"call.qualified","data":{},"timestamp":"2026-04-27T17:42:17"}`, core.CodeInvalid, []string{"timestamp"}},
 	{"timestamp is a date", `{"type":"call.qualified","data":{},"timestamp":"2026-04-27"}`, core.CodeInvalid, []string{"timestamp"}},
 	{"no such day", `{"type":"call.qualified","data":{},"timestamp":"2026-02-30T00:00:00Z"}`, core.CodeInvalid, []string{"timestamp"}},
-	{"everything", `{"type":1,"id":".","timestamp":"","x":1}`, core.CodeInvalid, []string{"x", "type", "id", "timestamp", "data"}},
+	{"max_age is a number", `{"type":"call.qualified","data":{},"max_age":60}`, core.CodeInvalid, []string{"max_age"}},
+	{"max_age is null", `{"type":"call.qualified","data":{},"max_age":null}`, core.CodeInvalid, []string{"max_age"}},
+	{"max_age without unit", `{"type":"call.qualified","data":{},"max_age":"60"}`, core.CodeInvalid, []string{"max_age"}},
+	{"max_age too short", `{"type":"call.qualified","data":{},"max_age":"999ms"}`, core.CodeInvalid, []string{"max_age"}},
+	{"max_age too long", `{"type":"call.qualified","data":{},"max_age":"721h"}`, core.CodeInvalid, []string{"max_age"}},
+	{"repeated max_age", `{"type":"call.qualified","data":{},"max_age":"1h","max_age":"1h"}`, core.CodeInvalid, []string{"max_age"}},
+	{"everything", `{"type":1,"id":".","timestamp":"","x":1,"max_age":""}`, core.CodeInvalid, []string{"x", "type", "id", "timestamp", "max_age", "data"}},
 	{"too large", `{"type":"call.qualified","data":"` + strings.Repeat("x", 999) + `"}`, core.CodeTooLarge, nil},
 	{"size before rules", `{"type":"nope","data":"` + strings.Repeat("x", 999) + `"}`, core.CodeTooLarge, nil},
 }

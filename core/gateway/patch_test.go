@@ -49,6 +49,28 @@ func TestPatch(t *testing.T) {
 	}
 }
 
+func TestMaxAgeOfEndpoint(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const member = `"enabled":true,"max_age":"24h","created_at"`
+	var c createdJSON
+	a := f.call("POST", "/api/v1/webhooks", `{"url":"https://a.example.com/","events":["lead.created"],"max_age":"24h"}`).want(201, "")
+	a.decode(&c)
+	item := "/api/v1/webhooks/" + c.ID
+	if got := f.call("GET", item, "").want(200, ""); !strings.Contains(a.body, member) || !strings.Contains(got.body, member) {
+		t.Errorf("created %s\nread %s", a.body, got.body)
+	}
+	for _, tt := range []struct{ change, want string }{
+		{`{"max_age":"90s"}`, `"max_age":"1m30s"`},
+		{`{"description":"new"}`, `"max_age":"1m30s"`},
+		{`{"max_age":null}`, `"enabled":true,"created_at"`},
+	} {
+		if a := f.call("PATCH", item, tt.change).want(200, ""); !strings.Contains(a.body, tt.want) {
+			t.Errorf("%s: %s, want %s", tt.change, a.body, tt.want)
+		}
+	}
+}
+
 // A change that is done is answered as done, although the last attempt could not
 // be read, and although the change took all of its time.
 func TestPatchIsAnsweredAsDone(t *testing.T) {

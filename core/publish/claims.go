@@ -60,7 +60,7 @@ func (f *flush) claim(w *waiter) {
 			}
 			f.firsts[repeat{item.ID, item.Hash}] = out
 		}
-		events[i] = core.Event{ID: eventID(r, i, base), Type: item.Type, Body: item.Body, AcceptedAt: r.Arrived, Origin: r.Origin}
+		events[i] = core.Event{ID: eventID(r, i, base), Type: item.Type, Body: item.Body, AcceptedAt: r.Arrived, MaxAge: item.MaxAge, Origin: r.Origin}
 		out.event = &events[i]
 		if own {
 			out.claim = f.reserve(r.Organization, idClaim+item.ID, item.Hash, item.ID)

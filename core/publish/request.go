@@ -8,11 +8,12 @@ import (
 
 // Item is one event of a request, or the reason why it is none.
 type Item struct {
-	ID   string      // chosen by the producer; "": one is made up
-	Type string      // event type
-	Body []byte      // what receivers will get, see Freeze
-	Hash [32]byte    // SHA-256 of the event as it was sent; needed where the ID is an idempotency key
-	Err  *core.Error // a bad event: answered in its place, the rest is ignored
+	ID     string        // chosen by the producer; "": one is made up
+	Type   string        // event type
+	Body   []byte        // what receivers will get, see Freeze
+	MaxAge time.Duration // of the event, in whole milliseconds; 0: none
+	Hash   [32]byte      // SHA-256 of the event as it was sent; needed where the ID is an idempotency key
+	Err    *core.Error   // a bad event: answered in its place, the rest is ignored
 }
 
 // Request is what one API call publishes.

@@ -25,7 +25,7 @@ import (
 //
 //	4 bytes    length of the part that follows, little-endian
 //	events     their number; the columns accepted, type, length of its bytes, origin,
-//	           id
+//	           age, id
 //	deliveries their number; the columns event, organization, endpoint, attempts,
 //	           due, id
 //	rest       the events' bytes, one after the other
@@ -43,6 +43,9 @@ import (
 // event, 0 for none, 1 for the same as before, or 2 and the request id, and then 0
 // for no trace or the length of its state counted from 1, its two ids, its flags
 // and that state.
+//
+// The column of ages is a single 0 if no event has one, else a 1 and, for each
+// event, the milliseconds it may grow old, 0 for no limit.
 //
 // Ids are two columns. In the first stands the length counted from 1, or, of an
 // id that Sealpost gave, a 0 and its time, counted from its event's; in the second
@@ -149,6 +152,7 @@ func (e *encoder) appendEvents(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(event.Body)))
 	}
 	dst = appendOrigins(dst, e.events)
+	dst = appendAges(dst, e.events)
 	e.tails = e.tails[:0]
 	for _, event := range e.events {
 		dst = e.appendID(dst, core.EventIDPrefix, event.ID, event)

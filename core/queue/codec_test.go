@@ -49,10 +49,17 @@ func TestCodecRoundTrip(t *testing.T) {
 			followed = append(followed, fanOut(&e, 2)...)
 		}
 	}
+	var aged []core.Delivery
+	for i, age := range []time.Duration{0, time.Second, core.MaxMaxAge, 1500 * time.Millisecond, 0} {
+		e := event(fmt.Sprint("evt_", i), 10)
+		e.MaxAge = age
+		aged = append(aged, fanOut(e, 1+i%2)...)
+	}
 	tests := []struct {
 		name string
 		ds   []core.Delivery
 	}{
+		{name: "ages", ds: aged},
 		{name: "origins", ds: followed},
 		{name: "one small delivery", ds: fanOut(small, 1)},
 		{name: "fan-out", ds: fanOut(small, 256)},
@@ -102,8 +109,8 @@ func TestCodecPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "010063fae9e042000000" + // header, length of the part that follows
-		"01" + "d00f" + "04612e62" + "02" + "00" + "06" + "6576745f31" + // events
+	const want = "010055119e8d43000000" + // header, length of the part that follows
+		"01" + "d00f" + "04612e62" + "02" + "00" + "00" + "06" + "6576745f31" + // events
 		"02" + "0000" + "0561636d6500" + "010f0e0d0c0b0a49008706050403020100" + "0365" + "0003" + "00a01f" +
 		"06" + "0034" + "7768645f31" + "aa0000000000000000bb" +
 		"7b7d"
@@ -123,6 +130,35 @@ func TestOriginsPinned(t *testing.T) {
 	}
 	if got := appendOrigins(nil, events[:1]); len(got) != 1 {
 		t.Errorf("events without origin cost %d bytes, want 1", len(got))
+	}
+}
+
+// TestAgesPinned holds the format of the other column that most bundles lack.
+func TestAgesPinned(t *testing.T) {
+	t.Parallel()
+	events := []*core.Event{{}, {MaxAge: time.Second}, {MaxAge: core.MaxMaxAge}}
+	const want = "01" + "00" + "e807" + "8090fbd309"
+	if got := hex.EncodeToString(appendAges(nil, events)); got != want {
+		t.Errorf("column\n got %s\nwant %s", got, want)
+	}
+	if got := appendAges(nil, events[:1]); len(got) != 1 {
+		t.Errorf("events without an age cost %d bytes, want 1", len(got))
+	}
+}
+
+func TestAgesRefused(t *testing.T) {
+	t.Parallel()
+	for name, column := range map[string]string{
+		"nothing": "", "unknown form": "02", "no event": "01", "cut off": "01e8", "beyond the bound": "018190fbd309",
+	} {
+		b, err := hex.DecodeString(column)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := reader{bytes: b, text: string(b)}
+		if r.ages(make([]core.Event, 1)); !r.failed {
+			t.Errorf("%s: %x is read", name, b)
+		}
 	}
 }
 
@@ -228,7 +264,7 @@ func TestDecodeRefuses(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	var e encoder
 	followed := event("evt_5", 0)
-	followed.Origin = origin("req-1", "rojo=1")
+	followed.Origin, followed.MaxAge = origin("req-1", "rojo=1"), time.Hour
 	for _, ds := range [][]core.Delivery{
 		fanOut(followed, 1), append(fanOut(event("evt_6", 0), 1), fanOut(followed, 2)...),
 		fanOut(event("evt_1", 0), 1), fanOut(event("evt_2", 600), 3),

@@ -183,6 +183,7 @@ func (r *reader) events(bodies []byte) []core.Event {
 		r.fail()
 	}
 	r.origins(events)
+	r.ages(events)
 	r.ids(core.EventIDPrefix, len(events),
 		func(i int) int64 { return events[i].AcceptedAt.UnixMilli() },
 		func(i int, id string) { events[i].ID = id })

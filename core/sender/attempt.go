@@ -34,6 +34,7 @@ var (
 	errNoRecord  = errors.New("the endpoint's record could not be read again")
 	errChanged   = errors.New("the endpoint was deleted, disabled or moved")
 	errNoKey     = errors.New("no key to sign with")
+	errTooOld    = errors.New("the event is older than its max_age")
 	errLeaseLost = errors.New("the lease of the task is lost")
 )
 
@@ -67,7 +68,7 @@ func (r *run) deliver(i int) *verdict {
 			return v
 		}
 	}
-	return s.postponed(d, s.now())
+	return s.postponed(d, nil, s.now())
 }
 
 // ready returns the record to send d under, or the verdict if it cannot be sent.
@@ -83,6 +84,8 @@ func (s *Sender) ready(r *run, d *core.Delivery) (*record, *verdict) {
 		return nil, ended(d, core.ReasonDeleted, now)
 	case !rec.endpoint.Enabled:
 		return nil, ended(d, core.ReasonDisabled, now)
+	case late(d, rec, now):
+		return nil, ended(d, core.ReasonExpired, now)
 	case rec.targetErr != nil:
 		// The URL was accepted under other rules than those in force now.
 		res := egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
@@ -147,12 +150,14 @@ func (s *Sender) unwritten(d *core.Delivery, rec *record, err error, now time.Ti
 		return nil
 	case errors.Is(err, errNoRecord):
 		return nil // the next round asks again, with patience
+	case errors.Is(err, errTooOld):
+		return ended(d, core.ReasonExpired, now)
 	case errors.Is(err, egress.ErrBusy):
 		// Our own limit on connections to the host: not the endpoint's failure.
-		return s.postponed(d, now)
+		return s.postponed(d, rec, now)
 	case errors.Is(err, errNoKey):
 		s.reportMismatch(rec.endpoint, err, now)
-		return s.held(d, now)
+		return s.held(d, rec, now)
 	case err == nil:
 		err = errors.New("BUG: no response, no reason and no error")
 	}
@@ -169,7 +174,11 @@ func (a *attempt) write(m *egress.Message) error {
 		if err := a.refresh(); err != nil {
 			return err
 		}
-		header, err := a.appendHeader(m.Header[:0], a.s.now())
+		now := a.s.now()
+		if late(a.d, a.rec, now) {
+			return errTooOld
+		}
+		header, err := a.appendHeader(m.Header[:0], now)
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func (m *metrics) ended(v *verdict) {
 	}
 	switch v.step {
 	case stepDead:
-		if c := m.deadLetters[v.reason]; c != nil {
+		if c := m.deadLetters[v.deadReason()]; c != nil {
 			c.Inc()
 		}
 	case stepRetry:

@@ -48,6 +48,7 @@ type verdict struct {
 	outcome  core.Outcome // "" for a delivery that only goes back to the queue
 	status   core.Status  // "" while the delivery goes on without an attempt
 	reason   core.Reason  // "" when delivered or merely put back
+	aged     bool         // given up because a further attempt would begin too late, see core.Event.TooOld
 	delivery core.Delivery
 	row      core.Attempt
 	hasRow   bool
@@ -58,6 +59,15 @@ type verdict struct {
 	confirmed bool // the step is done
 	written   bool // row and mark were sent, and may have arrived
 	settled   bool // row and mark are stored
+}
+
+// deadReason returns why the delivery becomes a dead letter. That is the last
+// attempt's failure, unless only its age forbids another one.
+func (v *verdict) deadReason() core.Reason {
+	if v.aged {
+		return core.ReasonExpired
+	}
+	return v.reason
 }
 
 // urgent reports whether the run has to know of v before anything else starts.
@@ -78,8 +88,8 @@ func (s *Sender) judge(d *core.Delivery, rec *record, res *egress.Result, began,
 		v.status, v.step, v.revision = core.StatusFailed, stepDead, rec.endpoint.URLRevision
 	default:
 		due, ok := s.nextDue(&v.delivery, res.RetryAfter, ended)
-		if !ok {
-			v.status, v.step = core.StatusFailed, stepDead
+		if !ok || late(d, rec, due) {
+			v.status, v.step, v.aged = core.StatusFailed, stepDead, ok
 			break
 		}
 		v.status, v.step, v.delivery.Due, next = core.StatusRetrying, stepRetry, due, due
@@ -138,6 +148,17 @@ func (s *Sender) expired(d *core.Delivery, now time.Time) bool {
 	return !now.Before(s.giveUpAt(d)) && now.After(due.Add(lateness))
 }
 
+// late reports whether an attempt of d under rec may not begin at at any more,
+// because of the event's age. rec is nil where the endpoint is not known.
+func late(d *core.Delivery, rec *record, at time.Time) bool {
+	var endpoint *core.Endpoint
+	if rec != nil {
+		endpoint = rec.endpoint
+	}
+	limit := d.Event.TooOld(endpoint)
+	return !limit.IsZero() && !at.Before(limit)
+}
+
 // ended is the verdict on a delivery that ends without an attempt: discarded if
 // its endpoint is deleted, else a dead letter.
 func ended(d *core.Delivery, reason core.Reason, now time.Time) *verdict {
@@ -150,10 +171,13 @@ func ended(d *core.Delivery, reason core.Reason, now time.Time) *verdict {
 }
 
 // held is the verdict on a delivery that cannot be signed: it waits, until its
-// time to give up.
-func (s *Sender) held(d *core.Delivery, now time.Time) *verdict {
-	if !now.Before(s.giveUpAt(d)) {
+// time to give up or until it would be too old.
+func (s *Sender) held(d *core.Delivery, rec *record, now time.Time) *verdict {
+	switch {
+	case !now.Before(s.giveUpAt(d)):
 		return ended(d, core.ReasonSigningKey, now)
+	case late(d, rec, now.Add(holdTime)):
+		return ended(d, core.ReasonExpired, now)
 	}
 	return &verdict{
 		delivery: *d, outcome: core.OutcomeHold, reason: core.ReasonSigningKey,
@@ -162,9 +186,10 @@ func (s *Sender) held(d *core.Delivery, now time.Time) *verdict {
 }
 
 // postponed is the verdict on a delivery that could not be tried for a reason
-// that will pass soon: it waits, until its time to give up.
-func (s *Sender) postponed(d *core.Delivery, now time.Time) *verdict {
-	if !now.Before(s.giveUpAt(d)) {
+// that will pass soon: it waits, until its time to give up or until it would be
+// too old.
+func (s *Sender) postponed(d *core.Delivery, rec *record, now time.Time) *verdict {
+	if !now.Before(s.giveUpAt(d)) || late(d, rec, now.Add(restartDelay)) {
 		return ended(d, core.ReasonExpired, now)
 	}
 	return putBack(d, now.Add(restartDelay))

@@ -24,8 +24,16 @@ func TestJudge(t *testing.T) {
 		status core.Status
 		reason core.Reason
 		step   step
-		wait   time.Duration // until the retry
+		wait   time.Duration    // until the retry
+		limits [2]time.Duration // max_age of event and endpoint
+		aged   bool
 	}{
+		{name: "500, too old at the next attempt", age: time.Minute, limits: [2]time.Duration{65 * time.Second}, res: egress.Result{Status: 500}, status: core.StatusFailed, reason: core.ReasonStatus5xx, step: stepDead, aged: true},
+		{name: "500, too old for the endpoint", age: time.Minute, limits: [2]time.Duration{time.Hour, 65 * time.Second}, res: egress.Result{Status: 500}, status: core.StatusFailed, reason: core.ReasonStatus5xx, step: stepDead, aged: true},
+		{name: "500, just young enough", age: time.Minute, limits: [2]time.Duration{65001 * time.Millisecond, time.Hour}, res: egress.Result{Status: 500}, status: core.StatusRetrying, reason: core.ReasonStatus5xx, step: stepRetry, wait: 5 * time.Second},
+		{name: "Retry-After beyond the age", limits: [2]time.Duration{59 * time.Second}, res: egress.Result{Status: 503, RetryAfter: "60"}, status: core.StatusFailed, reason: core.ReasonStatus5xx, step: stepDead, aged: true},
+		{name: "500, last and too old", spent: 4, limits: [2]time.Duration{time.Second}, res: egress.Result{Status: 500}, status: core.StatusFailed, reason: core.ReasonStatus5xx, step: stepDead},
+		{name: "success of an old one", age: time.Minute, limits: [2]time.Duration{time.Second}, res: egress.Result{Status: 200}, status: core.StatusDelivered},
 		{name: "200", res: egress.Result{Status: 200}, status: core.StatusDelivered},
 		{name: "299", res: egress.Result{Status: 299}, status: core.StatusDelivered},
 		{name: "late success", age: f.lifetime * 2, res: egress.Result{Status: 200}, status: core.StatusDelivered},
@@ -52,9 +60,9 @@ func TestJudge(t *testing.T) {
 			t.Parallel()
 			d := core.Delivery{
 				ID: "whd_1", Organization: testOrg, Endpoint: "ep", Attempts: tt.spent, Due: now,
-				Event: &core.Event{ID: "evt_1", Type: "lead.created", AcceptedAt: now.Add(-tt.age)},
+				Event: &core.Event{ID: "evt_1", Type: "lead.created", AcceptedAt: now.Add(-tt.age), MaxAge: tt.limits[0]},
 			}
-			rec := &record{endpoint: &core.Endpoint{URLRevision: 7}}
+			rec := &record{endpoint: &core.Endpoint{URLRevision: 7, MaxAge: tt.limits[1]}}
 			v := f.judge(&d, rec, &tt.res, now.Add(-time.Second), now)
 
 			var next time.Time
@@ -72,6 +80,9 @@ func TestJudge(t *testing.T) {
 			if v.step != tt.step || v.delivery.Attempts != tt.spent+1 || !v.delivery.Due.Equal(next) {
 				t.Errorf("step %d, attempts %d, due %v; want %d, %d, %v",
 					v.step, v.delivery.Attempts, v.delivery.Due, tt.step, tt.spent+1, next)
+			}
+			if v.aged != tt.aged {
+				t.Errorf("aged = %t", v.aged)
 			}
 			if tt.res.Status == 410 && v.revision != 7 {
 				t.Errorf("revision = %d; want the answering one", v.revision)

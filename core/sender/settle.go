@@ -217,7 +217,7 @@ func (s *Sender) confirmDead(ctx context.Context, dead []*verdict) error {
 	}
 	letters := make([]core.DeadLetter, len(dead))
 	for i, v := range dead {
-		letters[i] = core.DeadLetter{Delivery: v.delivery, Reason: v.reason, At: v.row.EndedAt()}
+		letters[i] = core.DeadLetter{Delivery: v.delivery, Reason: v.deadReason(), At: v.row.EndedAt()}
 	}
 	if err := s.store.AddDeadLetters(ctx, letters); err != nil {
 		return fmt.Errorf("add dead letters: %w", err)
@@ -275,6 +275,6 @@ func (s *Sender) logEnd(v *verdict) {
 	}
 	d := &v.delivery
 	s.logger.Log(context.Background(), level, message, "organization", d.Organization, "endpoint", d.Endpoint,
-		"delivery", d.ID, "event", d.Event.ID, "event_type", d.Event.Type, "attempts", d.Attempts, "reason", v.reason,
+		"delivery", d.ID, "event", d.Event.ID, "event_type", d.Event.Type, "attempts", d.Attempts, "reason", v.deadReason(),
 		"request_id", d.Event.RequestID(), "trace_id", traceID(d.Event.TraceContext()))
 }
