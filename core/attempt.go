@@ -45,7 +45,8 @@ const (
 	ReasonBadResponse    Reason = "bad_response"    // not an HTTP/1.1 response
 	ReasonRedirect       Reason = "redirect"        // 3xx: never followed
 	ReasonStatus4xx      Reason = "status_4xx"
-	ReasonStatus410      Reason = "status_410" // Gone: the endpoint is disabled
+	ReasonStatus410      Reason = "status_410"    // Gone: the endpoint is disabled
+	ReasonDisableAsked   Reason = "disable_asked" // the response said `webhook-delivery: disable`: the endpoint is disabled
 	ReasonStatus429      Reason = "status_429"
 	ReasonStatus5xx      Reason = "status_5xx"
 	ReasonStatusOther    Reason = "status_other" // not between 200 and 599
@@ -59,7 +60,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		ReasonTimeout, ReasonDNS, ReasonConnect, ReasonTLS, ReasonBlocked, ReasonConnectionLost,
-		ReasonBadResponse, ReasonRedirect, ReasonStatus4xx, ReasonStatus410, ReasonStatus429,
+		ReasonBadResponse, ReasonRedirect, ReasonStatus4xx, ReasonStatus410, ReasonDisableAsked, ReasonStatus429,
 		ReasonStatus5xx, ReasonStatusOther, ReasonDisabled, ReasonDeleted, ReasonSigningKey, ReasonExpired,
 	}
 }

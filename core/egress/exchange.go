@@ -64,7 +64,7 @@ func (a *attempt) exchange(cn *conn) (stale bool) {
 	if err != nil {
 		return a.broken(cn, err)
 	}
-	a.result.Status, a.result.RetryAfter = ans.status, ans.retryAfter
+	a.result.Status, a.result.RetryAfter, a.result.Disable = ans.status, ans.retryAfter, ans.disable
 	a.dispose(cn, ans.keep && unhurt)
 	return false
 }

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ var errBadResponse = errors.New("not an HTTP/1.x response")
 type answer struct {
 	status     int
 	retryAfter string
+	disable    bool // no more deliveries are wanted
 	keep       bool // the connection can serve another request
 }
 
@@ -42,7 +44,7 @@ func receive(cn *conn, s *scratch) (answer, error) {
 	if err != nil {
 		return answer{}, cause(cn, err)
 	}
-	ans := answer{status: status, retryAfter: retryAfter(&s.parser.Header)}
+	ans := answer{status: status, retryAfter: retryAfter(&s.parser.Header), disable: disable(&s.parser.Header)}
 	if status == http.StatusSwitchingProtocols {
 		return ans, nil // nobody asked for that; what follows is not HTTP
 	}
@@ -149,6 +151,12 @@ func readToEnd(r *bufio.Reader) error {
 			return err
 		}
 	}
+}
+
+// disable reports whether the response asks for no more deliveries. The parser
+// has taken the spaces off the value.
+func disable(h *fasthttp.ResponseHeader) bool {
+	return bytes.EqualFold(h.Peek("Webhook-Delivery"), []byte("disable"))
 }
 
 func retryAfter(h *fasthttp.ResponseHeader) string {

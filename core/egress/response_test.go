@@ -132,6 +132,40 @@ func TestRetryAfterHeader(t *testing.T) {
 	}
 }
 
+func TestDisableHeader(t *testing.T) {
+	t.Parallel()
+	const body = "transfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+	tests := []struct {
+		name, response string
+		status         int
+		want           bool
+	}{
+		{"none", "HTTP/1.1 200 OK\r\n" + body, 200, false},
+		{"2xx", "HTTP/1.1 200 OK\r\nwebhook-delivery: disable\r\n" + body, 200, true},
+		{"204", "HTTP/1.1 204 No Content\r\nwebhook-delivery: disable\r\n\r\n", 204, true},
+		{"any case, any spaces", "HTTP/1.1 500 Oops\r\nWEBHOOK-delivery:\t DisAble  \r\n" + body, 500, true},
+		{"no body but a switch", "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\nwebhook-delivery: disable\r\n\r\n", 101, true},
+		{"another value", "HTTP/1.1 200 OK\r\nwebhook-delivery: disabled\r\n" + body, 200, false},
+		{"empty", "HTTP/1.1 200 OK\r\nwebhook-delivery:\r\n" + body, 200, false},
+		{"long", "HTTP/1.1 200 OK\r\nwebhook-delivery: " + strings.Repeat("disable", 1000) + "\r\n" + body, 200, false},
+		{"only of an interim response", "HTTP/1.1 103 Early Hints\r\nwebhook-delivery: disable\r\n\r\nHTTP/1.1 200 OK\r\n" + body, 200, false},
+		{"in a trailer", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nwebhook-delivery: disable\r\n\r\n", 200, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, answering(tt.response, false))
+			c := newClient(t)
+			target := mustTarget(t, s.url("/"))
+			for range 2 { // what is kept for reuse does not remember
+				if r := post(c, target); r.Status != tt.status || r.Disable != tt.want {
+					t.Errorf("status %d, disable %t; want %d, %t", r.Status, r.Disable, tt.status, tt.want)
+				}
+			}
+		})
+	}
+}
+
 // TestEarlyAnswer: a server that answers without reading the body has answered,
 // also when it closes and writing the rest fails.
 func TestEarlyAnswer(t *testing.T) {

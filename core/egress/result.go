@@ -29,6 +29,7 @@ type Compose func(m *Message) error
 type Result struct {
 	Status     int         // HTTP status, 100 to 999
 	RetryAfter string      // the header's value; "" if there was none
+	Disable    bool        // the response said `webhook-delivery: disable`
 	Reason     core.Reason // why there is no response
 	Err        error       // details for logs; names hosts and addresses, never a path or query
 	Started    bool        // a first request byte was, or may have been, written

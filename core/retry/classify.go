@@ -33,7 +33,7 @@ func OutcomeOf(reason core.Reason) core.Outcome {
 	switch reason {
 	case "":
 		return core.OutcomeDelivered
-	case core.ReasonStatus410:
+	case core.ReasonStatus410, core.ReasonDisableAsked:
 		return core.OutcomeGone
 	case core.ReasonSigningKey:
 		return core.OutcomeHold

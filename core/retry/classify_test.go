@@ -50,6 +50,7 @@ func TestOutcomeOf(t *testing.T) {
 		core.ReasonRedirect:       core.OutcomeRetry,
 		core.ReasonStatus4xx:      core.OutcomeRetry,
 		core.ReasonStatus410:      core.OutcomeGone,
+		core.ReasonDisableAsked:   core.OutcomeGone,
 		core.ReasonStatus429:      core.OutcomeRetry,
 		core.ReasonStatus5xx:      core.OutcomeRetry,
 		core.ReasonStatusOther:    core.OutcomeRetry,

@@ -88,9 +88,12 @@ func TestSettleOrder(t *testing.T) {
 	tests := []struct {
 		name   string
 		status int
-		spent  int // attempts made before
+		spent  int  // attempts made before
+		ask    bool // to disable the endpoint
 		want   string
 	}{
+		{name: "delivered, for the last time", status: 200, ask: true, want: "update record"},
+		{name: "failed, for the last time", status: 500, ask: true, want: "update dead record"},
 		{name: "delivered", status: 200, want: "record"},
 		{name: "retry", status: 500, want: "retry record"},
 		{name: "given up", status: 500, spent: 4, want: "dead record"},
@@ -101,7 +104,7 @@ func TestSettleOrder(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t, nil)
-				f.poster.answer = func(request) egress.Result { return egress.Result{Status: tt.status} }
+				f.poster.answer = func(request) egress.Result { return egress.Result{Status: tt.status, Disable: tt.ask} }
 				b := f.bundle(f.endpoint(1))
 				b.Deliveries[0].Attempts = tt.spent
 				if err := f.Handle(t.Context(), b); err != nil {

@@ -22,6 +22,7 @@
 //	      ▼ the first byte: now it is an attempt     ▼ failed before: an attempt as well
 //	  response or failure ── 2xx ─────────────────────────────▶ delivered
 //	                       ├─ 410 ── endpoint disabled ───────▶ dead letter
+//	                       │  (a 2xx may ask to disable it too)
 //	                       ├─ else, attempts and time left ───▶ retry task
 //	                       ├─ else ───────────────────────────▶ dead letter
 //	                       └─ failed, and the endpoint was

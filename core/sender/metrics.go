@@ -70,7 +70,7 @@ func newMetrics(r prometheus.Registerer, concurrency int, inFlight func() float6
 		settleRepeats: reg.counter("sealpost_sender_settle_repeats_total",
 			"Writes of results that had to be repeated because Redis failed."),
 		endpointsStopped: reg.counter("sealpost_sender_endpoints_disabled_total",
-			"Endpoints disabled because they answered 410."),
+			"Endpoints disabled because they answered 410 or `webhook-delivery: disable`."),
 	}
 	parts := reg.histograms("sealpost_sender_attempt_phase_duration_seconds",
 		"Duration of the parts of attempts, of those that happened: a reused connection has only first_byte, which runs from the first byte of the request to the first of the response.",

@@ -48,12 +48,13 @@ type verdict struct {
 	outcome  core.Outcome // "" for a delivery that only goes back to the queue
 	status   core.Status  // "" while the delivery goes on without an attempt
 	reason   core.Reason  // "" when delivered or merely put back
-	aged     bool         // given up because a further attempt would begin too late, see core.Event.TooOld
 	delivery core.Delivery
 	row      core.Attempt
 	hasRow   bool
+	aged     bool      // given up because a further attempt would begin too late, see core.Event.TooOld
+	asked    bool      // the response asked to disable the endpoint, whatever its status
 	due      time.Time // stepDefer: not before; zero: at once
-	revision uint64    // of the URL that answered; core.OutcomeGone only
+	revision uint64    // of the URL that answered; where disabling is set only
 	err      error     // stepOpen: why
 
 	confirmed bool // the step is done
@@ -71,7 +72,20 @@ func (v *verdict) deadReason() core.Reason {
 }
 
 // urgent reports whether the run has to know of v before anything else starts.
-func (v *verdict) urgent() bool { return v.step == stepOpen || v.outcome == core.OutcomeGone }
+func (v *verdict) urgent() bool {
+	return v.step == stepOpen || v.outcome == core.OutcomeGone || v.asked
+}
+
+// disabling returns why the endpoint is to be disabled; "" if it is not.
+func (v *verdict) disabling() core.Reason {
+	switch {
+	case v.outcome == core.OutcomeGone:
+		return v.reason
+	case v.asked:
+		return core.ReasonDisableAsked
+	}
+	return ""
+}
 
 // judge decides what an attempt means for its delivery. It is pure apart from
 // the jitter.
@@ -81,11 +95,14 @@ func (s *Sender) judge(d *core.Delivery, rec *record, res *egress.Result, began,
 	v.delivery.Attempts++
 	v.delivery.Due = time.Time{}
 	var next time.Time
+	if v.asked = res.Disable; v.disabling() != "" {
+		v.revision = rec.endpoint.URLRevision
+	}
 	switch v.outcome {
 	case core.OutcomeDelivered:
 		v.status = core.StatusDelivered
 	case core.OutcomeGone:
-		v.status, v.step, v.revision = core.StatusFailed, stepDead, rec.endpoint.URLRevision
+		v.status, v.step = core.StatusFailed, stepDead
 	default:
 		due, ok := s.nextDue(&v.delivery, res.RetryAfter, ended)
 		if !ok || late(d, rec, due) {
@@ -103,7 +120,12 @@ func (s *Sender) judge(d *core.Delivery, rec *record, res *egress.Result, began,
 // classify returns what the response, or its absence, means.
 func classify(res *egress.Result) (core.Outcome, core.Reason) {
 	if res.Status != 0 {
-		return retry.Classify(res.Status)
+		outcome, reason := retry.Classify(res.Status)
+		if res.Disable && outcome == core.OutcomeRetry {
+			reason = core.ReasonDisableAsked
+			outcome = retry.OutcomeOf(reason)
+		}
+		return outcome, reason
 	}
 	reason := res.Reason
 	if reason == "" {

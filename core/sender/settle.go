@@ -111,6 +111,7 @@ func (s *Sender) confirm(ctx context.Context, verdicts []*verdict) error {
 	for _, v := range verdicts {
 		switch {
 		case v.confirmed:
+		case recheckErr != nil && v.disabling() != "": // its endpoint may not be disabled yet
 		case v.step == stepNone:
 			v.confirmed = true
 		case v.step == stepDefer:
@@ -128,7 +129,7 @@ func (s *Sender) confirm(ctx context.Context, verdicts []*verdict) error {
 // recheck looks at the endpoints of what is about to be written. What would go
 // on for one that was deleted while the attempt ran is discarded, and so is the
 // row of what was delivered to it: its log was removed and must not come back.
-// Endpoints that answered 410 are disabled.
+// Endpoints that asked for it are disabled.
 func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 	concerned := func(v *verdict) bool {
 		return !v.confirmed && (v.hasRow || v.step == stepRetry || v.step == stepDead)
@@ -159,7 +160,7 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 			v.hasRow = false
 		case rec.endpoint == nil:
 			v.discard()
-		case v.outcome == core.OutcomeGone && rec.endpoint.Enabled && rec.endpoint.URLRevision == v.revision:
+		case v.disabling() != "" && rec.endpoint.Enabled && rec.endpoint.URLRevision == v.revision:
 			if err := s.disable(ctx, v); err != nil {
 				return err
 			}
@@ -168,7 +169,7 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 	return nil
 }
 
-// disable stops the endpoint that answered 410, unless it has another URL by
+// disable stops the endpoint that answered 410 or asked to be disabled, unless it has another URL by
 // now: that one was never asked.
 func (s *Sender) disable(ctx context.Context, v *verdict) error {
 	ref := v.delivery.Ref()
@@ -176,11 +177,13 @@ func (s *Sender) disable(ctx context.Context, v *verdict) error {
 		if !e.Enabled || e.URLRevision != v.revision {
 			return errUnchanged
 		}
-		e.Enabled, e.DisabledBy = false, core.ReasonStatus410
+		e.Enabled, e.DisabledBy = false, v.disabling()
 		return nil
 	})
 	switch {
 	case errors.Is(err, errUnchanged):
+	case core.CodeOf(err) == core.CodeNotFound && v.step == stepNone:
+		v.hasRow = false
 	case core.CodeOf(err) == core.CodeNotFound:
 		v.discard()
 	case err != nil:
@@ -188,7 +191,7 @@ func (s *Sender) disable(ctx context.Context, v *verdict) error {
 	default:
 		s.metrics.endpointsStopped.Inc()
 		s.logger.Info("endpoint disabled", "organization", ref.Organization, "endpoint", ref.ID,
-			"reason", core.ReasonStatus410, "delivery", v.delivery.ID)
+			"reason", v.disabling(), "delivery", v.delivery.ID)
 	}
 	s.records.forget(ref)
 	return nil

@@ -82,8 +82,12 @@ func TestSettlingEndsInAnError(t *testing.T) {
 		name   string
 		status int
 		spent  int
+		ask    bool // to disable the endpoint
 		set    func(*fixture)
 	}{
+		{name: "disable, delivered", status: 200, ask: true, set: func(f *fixture) {
+			f.store.updateFunc = func(core.EndpointRef) error { return core.Unavailable("x", errDown) }
+		}},
 		{name: "record", status: 200, set: func(f *fixture) {
 			f.store.recordFunc = func(core.Record) error { return errDown }
 		}},
@@ -102,7 +106,7 @@ func TestSettlingEndsInAnError(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t, nil)
-				f.poster.answer = func(request) egress.Result { return egress.Result{Status: tt.status} }
+				f.poster.answer = func(request) egress.Result { return egress.Result{Status: tt.status, Disable: tt.ask} }
 				tt.set(f)
 				b := f.bundle(repeat(f.endpoint(1), 2)...)
 				for i := range b.Deliveries {
@@ -196,9 +200,106 @@ func TestGoneDisablesTheEndpoint(t *testing.T) {
 	}
 }
 
-// A 410 stops the rest of the bundle.
+// A response may ask to disable the endpoint whatever its status is.
+func TestDisableAsked(t *testing.T) {
+	t.Parallel()
+	moved := func(e *core.Endpoint) { e.URL = "https://new.example.com/" }
+	tests := []struct {
+		name    string
+		status  int
+		change  func(*core.Endpoint) // meanwhile
+		enabled bool
+		by      core.Reason
+		row     core.Status
+		reason  core.Reason
+	}{
+		{name: "delivered", status: 204, by: core.ReasonDisableAsked, row: core.StatusDelivered},
+		{name: "delivered, moved", status: 204, change: moved, enabled: true, row: core.StatusDelivered},
+		{name: "delivered, disabled by request", status: 200, change: func(e *core.Endpoint) { e.Enabled = false }, row: core.StatusDelivered},
+		{name: "failed", status: 503, by: core.ReasonDisableAsked, row: core.StatusFailed, reason: core.ReasonDisableAsked},
+		{name: "redirected", status: 302, by: core.ReasonDisableAsked, row: core.StatusFailed, reason: core.ReasonDisableAsked},
+		{name: "failed, moved", status: 503, change: moved, enabled: true, row: core.StatusFailed, reason: core.ReasonDisableAsked},
+		{name: "410", status: 410, by: core.ReasonStatus410, row: core.StatusFailed, reason: core.ReasonStatus410},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, nil)
+				ref := f.endpoint(1)
+				f.poster.answer = func(request) egress.Result {
+					time.Sleep(time.Second) // until the record is not fresh any more
+					if tt.change != nil {
+						f.store.set(ref, tt.change)
+					}
+					return egress.Result{Status: tt.status, Disable: true}
+				}
+				if err := f.Handle(t.Context(), f.bundle(ref)); err != nil {
+					t.Fatal(err)
+				}
+				if e := f.store.endpoint(ref); e.Enabled != tt.enabled || e.DisabledBy != tt.by {
+					t.Errorf("enabled %t, by %q; want %t, %q", e.Enabled, e.DisabledBy, tt.enabled, tt.by)
+				}
+				rows := f.store.rows()
+				if len(rows) != 1 || rows[0].Status != tt.row || rows[0].Reason != tt.reason || rows[0].ResponseStatus != tt.status {
+					t.Errorf("rows %+v", rows)
+				}
+				letters, want := f.store.letters(), 0
+				if tt.row == core.StatusFailed {
+					want = 1
+				}
+				if len(letters) != want || letters["whd_000"].Reason != tt.reason || len(f.queue.retries()) != 0 {
+					t.Errorf("dead letters %+v, retries %v", letters, f.queue.retries())
+				}
+				f.checkMarked(1)
+			})
+		})
+	}
+}
+
+// What was delivered stays so although its endpoint is deleted at the moment in
+// which it is to be disabled.
+func TestDisableAskedOfDeleted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		ref := f.endpoint(1)
+		f.poster.answer = func(request) egress.Result { return egress.Result{Status: 200, Disable: true} }
+		f.store.updateFunc = func(core.EndpointRef) error {
+			f.store.delete(ref)
+			return nil
+		}
+		if err := f.Handle(t.Context(), f.bundle(ref)); err != nil {
+			t.Fatal(err)
+		}
+		if rows, letters := f.store.rows(), f.store.letters(); len(rows)+len(letters) != 0 {
+			t.Errorf("rows %+v, dead letters %+v; want none", rows, letters)
+		}
+		f.checkMarked(1)
+	})
+}
+
+// A 410, or asking, stops the rest of the bundle.
 func TestGoneStopsTheRest(t *testing.T) {
 	t.Parallel()
+	t.Run("asked", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t, func(o *Options) { o.PerEndpoint = 1 })
+			f.poster.answer = func(request) egress.Result {
+				time.Sleep(10 * time.Millisecond)
+				return egress.Result{Status: 200, Disable: true}
+			}
+			if err := f.Handle(t.Context(), f.bundle(repeat(f.endpoint(1), 20)...)); err != nil {
+				t.Fatal(err)
+			}
+			sent := len(f.poster.all())
+			if letters := f.store.letters(); sent > 8 || len(letters) != 20-sent { // results wait for each other up to 50 ms
+				t.Errorf("%d requests, %d dead letters; want at most 8, and the rest dead", sent, len(letters))
+			}
+			f.checkMarked(20)
+		})
+	})
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, func(o *Options) { o.PerEndpoint = 1 })
 		f.poster.answer = func(request) egress.Result {

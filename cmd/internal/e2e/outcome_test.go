@@ -109,6 +109,50 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestDisableAsked: a response header disables the endpoint too, and a 2xx that
+// carries it has delivered all the same.
+func TestDisableAsked(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	acme := s.client("acme", "admin,publish")
+	for _, tt := range []struct {
+		eventType, value string
+		status           int
+		row, error       string
+		dead             int
+	}{
+		{"lead.created", "disable", 204, "delivered", "null", 0},
+		{"lead.updated", "Disable", 503, "failed", "disable_asked", 1},
+	} {
+		r := newReceiver(t, s.ca, func(_ int, _ *received, w http.ResponseWriter) {
+			w.Header().Set("Webhook-Delivery", tt.value)
+			w.WriteHeader(tt.status)
+		})
+		e := acme.subscribe(r.url(), tt.eventType)
+		id := acme.publish(1, tt.eventType, "{}")
+		var now endpoint
+		s.eventually("the endpoint is disabled", func() bool {
+			acme.do(http.StatusOK, "GET", "/api/v1/webhooks/"+e.ID, "").decode(t, &now)
+			return !now.Enabled
+		})
+		acme.publish(0, tt.eventType, "{}")
+		s.awaitIdle()
+		if n := len(r.all()); n != 1 {
+			t.Errorf("%d: %d requests, want 1", tt.status, n)
+		}
+		rows := acme.deliveries(e.ID)
+		if len(rows) != 1 || rows[0].Status != tt.row || text(rows[0].Error) != tt.error || *rows[0].ResponseStatus != tt.status {
+			t.Errorf("%d: rows %+v, want one %s with error %s", tt.status, rows, tt.row, tt.error)
+		}
+		if dead := s.deadLetters(e.ID); len(dead) != tt.dead || tt.dead > 0 && dead[id] != tt.error {
+			t.Errorf("%d: dead letters %v", tt.status, dead)
+		}
+	}
+	if n := s.metric("sender", "sealpost_sender_endpoints_disabled_total"); n != 2 {
+		t.Errorf("%v endpoints are counted as disabled, want 2", n)
+	}
+}
+
 // TestRedirectsAreNotFollowed: a redirect is a failure, wherever it leads.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
