@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,8 @@ func (c *doorbellClient) run(ctx context.Context, keys []string, call func(redis
 		return c.dequeue(ctx, keys[0], call)
 	case isForward(keys) && !c.forwards(keys[0]):
 		return redis.NewCmdResult(int64(0), nil)
+	case isForward(keys) && !c.due(ctx, keys[0]):
+		return redis.NewCmdResult(int64(0), nil)
 	case isForward(keys):
 		cmd := call(c.UniversalClient)
 		if n, err := cmd.Int(); err == nil && n > 0 {
@@ -129,6 +132,14 @@ func (c *doorbellClient) forwards(delayed string) bool {
 	}
 	now, next := time.Now().UnixNano(), c.nextPutBack.Load()
 	return now >= next && c.nextPutBack.CompareAndSwap(next, now+int64(putBackInterval))
+}
+
+// due reports whether a delayed task's time has come. It is one command, and
+// asynq's script, which would find nothing mostly, is two. An error is left to the
+// script, so that asynq gets to see it.
+func (c *doorbellClient) due(ctx context.Context, delayed string) bool {
+	n, err := c.ZCount(ctx, delayed, "-inf", strconv.FormatInt(time.Now().Unix(), 10)).Result()
+	return err != nil || n > 0
 }
 
 func (c *doorbellClient) dequeue(ctx context.Context, pending string, take func(redis.Scripter) *redis.Cmd) *redis.Cmd {

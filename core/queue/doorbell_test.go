@@ -24,6 +24,16 @@ type scriptedClient struct {
 	bell    chan struct{} // rings
 	bellErr error
 	rings   int // that the client itself made
+
+	nothingDue bool
+	dueErr     error
+}
+
+func (c *scriptedClient) ZCount(context.Context, string, string, string) *redis.IntCmd {
+	if c.nothingDue || c.dueErr != nil {
+		return redis.NewIntResult(0, c.dueErr)
+	}
+	return redis.NewIntResult(1, nil)
 }
 
 func newScripted(answer func(call int) (any, error)) *scriptedClient {
@@ -260,6 +270,28 @@ func TestLastTaskNeedsNoFurtherPoll(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Scripts that forward run where something is due, or where that cannot be told.
+func TestNothingDueIsNotForwarded(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		nothingDue bool
+		err        error
+		calls      int
+	}{
+		{name: "something", calls: 1},
+		{name: "nothing", nothingDue: true},
+		{name: "an error", err: errors.New("connection refused"), calls: 1},
+	} {
+		inner := newScripted(func(int) (any, error) { return int64(0), nil })
+		inner.nothingDue, inner.dueErr = tt.nothingDue, tt.err
+		c := &doorbellClient{UniversalClient: inner, delays: true}
+		if n, err := c.EvalSha(t.Context(), "sha", forwardKeys).Int(); n != 0 || err != nil || inner.calls != tt.calls {
+			t.Errorf("%s: %d, %v, %d calls; want %d", tt.name, n, err, inner.calls, tt.calls)
+		}
 	}
 }
 

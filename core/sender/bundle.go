@@ -141,7 +141,7 @@ func (r *run) takeAll() {
 			continue
 		}
 		r.collected = append(r.collected, v)
-		if v.outcome == core.OutcomeGone {
+		if v.outcome == core.OutcomeGone || v.asked {
 			r.settleNow = true // the sooner the endpoint is disabled, the fewer requests it still gets
 		}
 	}
