@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -54,10 +55,17 @@ func (a *attempt) exchange(cn *conn) (stale bool) {
 	if a.ctx.Done() != nil {
 		unhook = context.AfterFunc(a.ctx, cn.abort)
 	}
+	began := a.client.now()
 	if err := a.fill(&s.message); err != nil {
 		a.result.Err = err
 		a.dispose(cn, unhook())
 		return false
+	}
+	// Composing may have waited for Redis. A peer that has closed its side meanwhile
+	// need not say so again, and the wait for its response would last to the deadline.
+	if a.result.Reused && a.client.now().Sub(began) >= aliveWithin && !cn.socket.alive() {
+		unhook()
+		return a.broken(cn, io.EOF)
 	}
 	ans, err := a.roundTrip(cn, s)
 	unhurt := unhook() // else the deadline is not what it was set to

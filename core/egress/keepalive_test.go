@@ -249,3 +249,38 @@ func TestClose(t *testing.T) {
 		t.Errorf("%d hosts, %d idle connections left", len(c.pool.hosts), c.pool.idle)
 	}
 }
+
+// A peer that closes its side while a request is composed is found out before the
+// request is written: it need not say so a second time.
+func TestHalfClosedWhileComposing(t *testing.T) {
+	t.Parallel()
+	closing, closed := make(chan struct{}), make(chan struct{})
+	s := serve(t, nth(func(s *server, c net.Conn) {
+		r := bufio.NewReader(c)
+		if !s.request(r) {
+			return
+		}
+		io.WriteString(c, okResponse)
+		<-closing
+		_ = c.(*net.TCPConn).CloseWrite()
+		close(closed)
+		_, _ = io.Copy(io.Discard, r) // reads on and never answers
+	}, answering(okResponse, false)))
+	c := newClient(t)
+	target := mustTarget(t, s.url("/"))
+	if r := post(c, target); r.Status != 200 {
+		t.Fatalf("first: got %s", r.brief())
+	}
+	composed := 0
+	r := c.Post(t.Context(), deadlineIn(patience), target, func(m *Message) error {
+		if composed++; composed == 1 {
+			close(closing)
+			<-closed
+			time.Sleep(2 * aliveWithin) // as long as the look is thought to be needless
+		}
+		return hello(m)
+	})
+	if r.Status != 200 || !r.Resent || composed != 2 {
+		t.Errorf("got %s, composed %d times; want it sent on a fresh connection", r.brief(), composed)
+	}
+}

@@ -16,7 +16,7 @@ import (
 
 // A frame is how deliveries stand in Redis:
 //
-//	byte 0     version, 1
+//	byte 0     version, 2
 //	byte 1     flags: bit 0 = the body is s2-compressed; the others are 0
 //	byte 2-5   CRC-32C of the uncompressed body, little-endian
 //	byte 6-    the body
@@ -51,7 +51,7 @@ import (
 // id that Sealpost gave, a 0 and its time, counted from its event's; in the second
 // the bytes, or the 10 random ones.
 const (
-	frameVersion    = 1
+	frameVersion    = 2
 	flagCompressed  = 1
 	frameHeader     = 6
 	bodyHeader      = 4

@@ -109,7 +109,7 @@ func TestCodecPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "010055119e8d43000000" + // header, length of the part that follows
+	const want = "020055119e8d43000000" + // header, length of the part that follows
 		"01" + "d00f" + "04612e62" + "02" + "00" + "00" + "06" + "6576745f31" + // events
 		"02" + "0000" + "0561636d6500" + "010f0e0d0c0b0a49008706050403020100" + "0365" + "0003" + "00a01f" +
 		"06" + "0034" + "7768645f31" + "aa0000000000000000bb" +

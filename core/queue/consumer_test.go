@@ -249,7 +249,7 @@ func TestUndecodableIsPutBack(t *testing.T) {
 	id := f.pendingBundle("deliver-00")
 	key := blobKey("deliver-00", id)
 	blob := f.client.Get(ctx, key).Val()
-	newer := "\x02" + blob[1:]
+	newer := "\x03" + blob[1:]
 	if err := f.client.Set(ctx, key, newer, time.Hour).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -64,10 +64,14 @@ const putBackInterval = 5 * time.Second
 
 // EvalSha runs a script by its digest.
 func (c *doorbellClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	if isForward(keys) && (!c.forwards(keys[0]) || !c.due(ctx, keys[0])) {
+		return redis.NewCmdResult(int64(0), nil)
+	}
 	return c.run(ctx, keys, func(r redis.Scripter) *redis.Cmd { return r.EvalSha(ctx, sha, keys, args...) })
 }
 
-// Eval runs a script by its text.
+// Eval runs a script by its text: asynq does so when Redis did not know its digest,
+// so whether it should run at all is decided already.
 func (c *doorbellClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
 	return c.run(ctx, keys, func(r redis.Scripter) *redis.Cmd { return r.Eval(ctx, script, keys, args...) })
 }
@@ -76,10 +80,6 @@ func (c *doorbellClient) run(ctx context.Context, keys []string, call func(redis
 	switch {
 	case isDequeue(keys):
 		return c.dequeue(ctx, keys[0], call)
-	case isForward(keys) && !c.forwards(keys[0]):
-		return redis.NewCmdResult(int64(0), nil)
-	case isForward(keys) && !c.due(ctx, keys[0]):
-		return redis.NewCmdResult(int64(0), nil)
 	case isForward(keys):
 		cmd := call(c.UniversalClient)
 		if n, err := cmd.Int(); err == nil && n > 0 {

@@ -84,6 +84,10 @@ func (p *scriptedPipeline) LTrim(context.Context, string, int64, int64) *redis.S
 
 func (p *scriptedPipeline) Exec(context.Context) ([]redis.Cmder, error) { return nil, nil }
 
+func (c *scriptedClient) Eval(ctx context.Context, _ string, keys []string, args ...any) *redis.Cmd {
+	return c.EvalSha(ctx, "", keys, args...)
+}
+
 func (c *scriptedClient) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
 	c.calls++
 	v, err := c.answer(c.calls)
@@ -345,5 +349,22 @@ func TestForwardingIsSpared(t *testing.T) {
 				t.Errorf("delays %t: %v calls; want %d for what is scheduled, 2 for what was put back", delays, calls, want)
 			}
 		})
+	}
+}
+
+// A Redis that does not know the script yet is given its text, which must reach
+// it although the script ran a moment ago.
+func TestUnknownForwardScriptIsGiven(t *testing.T) {
+	t.Parallel()
+	inner := newScripted(func(int) (any, error) { return int64(1), nil })
+	c := &doorbellClient{UniversalClient: inner}
+	keys := []string{"asynq:{q}:retry", "asynq:{q}:pending"}
+	for i, call := range []func() *redis.Cmd{
+		func() *redis.Cmd { return c.EvalSha(t.Context(), "sha", keys) },
+		func() *redis.Cmd { return c.Eval(t.Context(), "script", keys) },
+	} {
+		if n, err := call().Int(); n != 1 || err != nil || inner.calls != i+1 {
+			t.Errorf("call %d: %d, %v, %d calls; want it to run", i+1, n, err, inner.calls)
+		}
 	}
 }

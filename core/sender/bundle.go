@@ -83,6 +83,7 @@ func (r *run) loop() error {
 	}
 	defer r.stopTimers()
 	for {
+		r.takeAll() // an urgent verdict comes before anything new
 		r.checkStops()
 		r.dispatch()
 		r.takeAll()
@@ -160,7 +161,6 @@ func (r *run) wait() {
 	if r.lanes.wantsSlot() {
 		slots = r.s.slots.taken
 		r.s.slots.waiting.Add(1)
-		defer r.s.slots.waiting.Add(-1)
 	}
 	var lease, draining <-chan struct{}
 	var limit, tick <-chan time.Time
@@ -173,21 +173,28 @@ func (r *run) wait() {
 	if r.settleTick != nil {
 		tick = r.settleTick.C
 	}
+	act := func() {} // when the wait is over, and others are no longer told of it
 	select {
 	case slots <- struct{}{}:
-		r.startWorker()
+		act = r.startWorker
 	case <-r.waiter.bell:
-		r.lanes.receiveSlots()
+		act = r.lanes.receiveSlots
 	case err := <-r.settleDone:
-		r.endSettling(err)
+		act = func() { r.endSettling(err) }
 	case <-tick:
-		r.takeAll()
-		r.settleNow = len(r.collected) > 0
+		act = func() {
+			r.takeAll()
+			r.settleNow = len(r.collected) > 0
+		}
 	case <-limit:
-		r.putBackRest()
+		act = r.putBackRest
 	case <-lease: // for these two see checkStops
 	case <-draining:
 	}
+	if slots != nil {
+		r.s.slots.waiting.Add(-1)
+	}
+	act()
 }
 
 // settleDue reports whether what is collected should be settled now. Results
