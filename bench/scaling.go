@@ -49,10 +49,10 @@ func (r *runner) scaleEndpoints(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, n := range r.some(1, 10, 100, 1000) {
+	for _, n := range r.some(10, 100, 1000) {
 		err := r.subscribed(ctx, 1, func(s *stack) error {
 			api := apiClient{base: s.api, key: s.key}
-			if _, _, err := api.subscribe(ctx, n-1, r.receiver.url, "call.completed"); err != nil {
+			if _, _, err := api.subscribe(ctx, n-1, r.receiver.url, "lead.created"); err != nil {
 				return err
 			}
 			res, err := r.measure(ctx, load{scenario: "scale-endpoints", variant: fmt.Sprintf("%d, one subscribed", n), target: eventsURL(s), key: s.key, conns: 64, batch: 1, endpoints: 1, processes: s.processes()})
