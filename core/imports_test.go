@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"core/gateway":         {"core", "core/publish", "core/metric", "github.com/valyala/fasthttp", prom},
 	"core/sender":          {"core", "core/sign", "core/retry", "core/egress", "core/metric", prom},
 	"core/trace":           {"core", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp", "go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace", "go.opentelemetry.io/otel/trace", prom},
+	"core/trace/tracetest": {"core"}, // for tests
 	"redisstore":           {"core", "core/metric", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/v9/maintnotifications", prom},
 	"cmd/internal/e2e":     nil, // tests only
 	"dashboards":           nil,

@@ -5,16 +5,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/publish"
+	"github.com/sealpost/sealpost/core/trace/tracetest"
 )
 
 const (
@@ -76,7 +74,7 @@ func TestOriginOfEvents(t *testing.T) {
 
 func TestAcceptSpan(t *testing.T) {
 	t.Parallel()
-	tracer := new(stubTracer)
+	tracer := new(tracetest.Tracer)
 	f := setup(t, func(o *Options) { o.Tracer = tracer })
 	tests := []struct {
 		name, path, body string
@@ -97,12 +95,12 @@ func TestAcceptSpan(t *testing.T) {
 			f.publisher.publishFunc = func(*publish.Request) ([]byte, error) { return nil, core.Unavailable("not confirmed", nil) }
 		}
 		a := f.call("POST", tt.path, tt.body, append(tt.headers, "X-Request-Id", "mine")...).want(tt.status, tt.code)
-		span := tracer.all()[i]
-		if span.name != spanAccept || span.kind != core.SpanServer || !span.ended || span.failure != tt.failure || span.end.Before(span.start) {
+		span := tracer.All()[i]
+		if span.Name != spanAccept || span.Kind != core.SpanServer || !span.Ended || span.Failure != tt.failure || span.Finish.Before(span.Begin) {
 			t.Errorf("%s: span %+v", tt.name, span)
 		}
-		if (len(tt.headers) > 0) != (span.parent != nil) || span.parent != nil && (span.parent.ID() != producerTrace || span.parent.State != "rojo=1") {
-			t.Errorf("%s: parent %+v", tt.name, span.parent)
+		if (len(tt.headers) > 0) != (span.Parent != nil) || span.Parent != nil && (span.Parent.ID() != producerTrace || span.Parent.State != "rojo=1") {
+			t.Errorf("%s: parent %+v", tt.name, span.Parent)
 		}
 		want := map[string]string{
 			"http.request.method": "POST", "http.route": tt.path, "http.response.status_code": a.Status[:3], "sealpost.request_id": "mine",
@@ -111,21 +109,21 @@ func TestAcceptSpan(t *testing.T) {
 		if tt.code != "" {
 			want["sealpost.error"] = string(tt.code)
 		}
-		if diff := cmp.Diff(want, span.attributes); diff != "" {
+		if diff := cmp.Diff(want, span.Attributes); diff != "" {
 			t.Errorf("%s: attributes (-want +got):\n%s", tt.name, diff)
 		}
-		if o := f.publisher.last(t).Origin; o.Trace != &span.context || o.RequestID != "mine" {
+		if o := f.publisher.last(t).Origin; o.Trace != &span.Self || o.RequestID != "mine" {
 			t.Errorf("%s: the events' origin is %+v, not the span", tt.name, o)
 		}
 	}
 	f.call("GET", "/api/v1/event-types", "").want(200, "")
 	f.call("POST", "/api/v1/events", goodEvent, "Authorization", "Bearer nonsense").want(401, core.CodeUnauthorized)
-	if n := len(tracer.all()); n != len(tests) {
+	if n := len(tracer.All()); n != len(tests) {
 		t.Errorf("%d spans for %d requests to publish", n, len(tests))
 	}
 
 	f.publisher.publishFunc = nil
-	tracer.drop = true
+	tracer.Drop = true
 	f.call("POST", "/api/v1/events", goodEvent, "traceparent", producerParent).want(202, "")
 	if o := f.publisher.last(t).Origin; o == nil || string(o.Trace.AppendParent(nil)) != producerParent {
 		t.Errorf("not sampled: the events' origin is %+v, not the producer", o)
@@ -198,56 +196,4 @@ func TestRequestsAreLogged(t *testing.T) {
 			t.Errorf("change (-want +got):\n%s", diff)
 		}
 	}
-}
-
-// stubTracer samples what it is told to and keeps the spans.
-type stubTracer struct {
-	drop bool // nothing is sampled
-
-	mu    sync.Mutex
-	spans []*stubSpan
-}
-
-type stubSpan struct {
-	name       string
-	kind       core.SpanKind
-	parent     *core.TraceContext
-	links      []*core.TraceContext
-	context    core.TraceContext
-	start, end time.Time
-	ended      bool
-	failure    string
-	attributes map[string]string
-}
-
-func (s *stubTracer) Start(name string, kind core.SpanKind, parent *core.TraceContext, start time.Time, links ...*core.TraceContext) core.Span {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.drop {
-		return nil
-	}
-	span := &stubSpan{name: name, kind: kind, parent: parent, links: slices.Clone(links), start: start}
-	span.context = core.TraceContext{TraceID: [16]byte{1}, Flags: core.TraceSampled}
-	if parent != nil {
-		span.context.TraceID, span.context.State = parent.TraceID, parent.State
-	}
-	span.context.SpanID = [8]byte{7: byte(len(s.spans) + 1)}
-	s.spans = append(s.spans, span)
-	return span
-}
-
-func (s *stubSpan) Context() *core.TraceContext { return &s.context }
-
-func (s *stubSpan) End(at time.Time, failure string, attributes ...slog.Attr) {
-	s.end, s.ended, s.failure, s.attributes = at, true, failure, make(map[string]string)
-	for _, a := range attributes {
-		s.attributes[a.Key] = a.Value.String()
-	}
-}
-
-// all returns the spans that were begun.
-func (s *stubTracer) all() []*stubSpan {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.spans)
 }

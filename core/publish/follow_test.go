@@ -10,11 +10,11 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/trace/tracetest"
 )
 
 // traceOf returns a trace context that n tells from others.
@@ -27,7 +27,7 @@ func traceOf(n byte, flags byte) *core.TraceContext {
 func TestFlushSpan(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store, queue, tracer := newStubStore(), &stubQueue{}, new(stubTracer)
+		store, queue, tracer := newStubStore(), &stubQueue{}, new(tracetest.Tracer)
 		store.subscribe("acme", "a", "call.qualified")
 		release := make(chan struct{})
 		var once sync.Once
@@ -60,17 +60,17 @@ func TestFlushSpan(t *testing.T) {
 		if diff := cmp.Diff(origins, got); diff != "" {
 			t.Errorf("origins of the deliveries (-want +got):\n%s", diff)
 		}
-		spans := tracer.all()
+		spans := tracer.All()
 		if len(spans) != 1 { // the flush of the first request has nothing to say to anybody
 			t.Fatalf("%d spans, want 1", len(spans))
 		}
 		s := spans[0]
 		want := []*core.TraceContext{origins[3].Trace, origins[4].Trace}
-		if s.name != spanFlush || s.kind != core.SpanInternal || s.parent != want[0] || !slices.Equal(s.links, want) || s.failure != "" || !s.ended {
+		if s.Name != spanFlush || s.Kind != core.SpanInternal || s.Parent != want[0] || !slices.Equal(s.Links, want) || s.Failure != "" || !s.Ended {
 			t.Errorf("span %+v", s)
 		}
 		attributes := map[string]string{"sealpost.requests": "4", "sealpost.organizations": "1", "messaging.batch.message_count": "4"}
-		if diff := cmp.Diff(attributes, s.attributes); diff != "" {
+		if diff := cmp.Diff(attributes, s.Attributes); diff != "" {
 			t.Errorf("attributes (-want +got):\n%s", diff)
 		}
 
@@ -92,12 +92,12 @@ func TestFlushSpan(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 			synctest.Wait()
-			spans = tracer.all()
-			if s := spans[len(spans)-1]; s.failure != string(core.CodeUnavailable) || len(s.links) != 1 {
+			spans = tracer.All()
+			if s := spans[len(spans)-1]; s.Failure != string(core.CodeUnavailable) || len(s.Links) != 1 {
 				t.Errorf("%s fails: span %+v", name, s)
 			}
 		}
-		if n := len(tracer.all()); n != 3 {
+		if n := len(tracer.All()); n != 3 {
 			t.Errorf("%d spans, want 3", n)
 		}
 
@@ -145,56 +145,4 @@ func TestAcceptedEventsAreLogged(t *testing.T) {
 	if strings.Contains(line, "secret") {
 		t.Errorf("the log tells the payload: %s", line)
 	}
-}
-
-// stubTracer samples what it is told to and keeps the spans.
-type stubTracer struct {
-	drop bool // nothing is sampled
-
-	mu    sync.Mutex
-	spans []*stubSpan
-}
-
-type stubSpan struct {
-	name       string
-	kind       core.SpanKind
-	parent     *core.TraceContext
-	links      []*core.TraceContext
-	context    core.TraceContext
-	start, end time.Time
-	ended      bool
-	failure    string
-	attributes map[string]string
-}
-
-func (s *stubTracer) Start(name string, kind core.SpanKind, parent *core.TraceContext, start time.Time, links ...*core.TraceContext) core.Span {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.drop {
-		return nil
-	}
-	span := &stubSpan{name: name, kind: kind, parent: parent, links: slices.Clone(links), start: start}
-	span.context = core.TraceContext{TraceID: [16]byte{1}, Flags: core.TraceSampled}
-	if parent != nil {
-		span.context.TraceID, span.context.State = parent.TraceID, parent.State
-	}
-	span.context.SpanID = [8]byte{7: byte(len(s.spans) + 1)}
-	s.spans = append(s.spans, span)
-	return span
-}
-
-func (s *stubSpan) Context() *core.TraceContext { return &s.context }
-
-func (s *stubSpan) End(at time.Time, failure string, attributes ...slog.Attr) {
-	s.end, s.ended, s.failure, s.attributes = at, true, failure, make(map[string]string)
-	for _, a := range attributes {
-		s.attributes[a.Key] = a.Value.String()
-	}
-}
-
-// all returns the spans that were begun.
-func (s *stubTracer) all() []*stubSpan {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.spans)
 }

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/trace/tracetest"
 )
 
 func producerTrace(state string) *core.TraceContext {
@@ -33,19 +32,19 @@ func TestTraceOfRequest(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
-		tracer *stubTracer
+		tracer *tracetest.Tracer
 		trace  *core.TraceContext
 		hide   bool
 		parent string
 		state  string
 	}{
 		{name: "no trace"},
-		{name: "no trace, traced", tracer: new(stubTracer)},
+		{name: "no trace, traced", tracer: new(tracetest.Tracer)},
 		{name: "not traced", trace: producerTrace("rojo=1"), parent: producerParent, state: "rojo=1"},
 		{name: "not traced, no state", trace: producerTrace(""), parent: producerParent},
-		{name: "traced", tracer: new(stubTracer), trace: producerTrace("rojo=1"), parent: attemptParent, state: "rojo=1"},
-		{name: "not sampled", tracer: &stubTracer{drop: true}, trace: producerTrace(""), parent: producerParent},
-		{name: "hidden", tracer: new(stubTracer), trace: producerTrace("rojo=1"), hide: true},
+		{name: "traced", tracer: new(tracetest.Tracer), trace: producerTrace("rojo=1"), parent: attemptParent, state: "rojo=1"},
+		{name: "not sampled", tracer: &tracetest.Tracer{Drop: true}, trace: producerTrace(""), parent: producerParent},
+		{name: "hidden", tracer: new(tracetest.Tracer), trace: producerTrace("rojo=1"), hide: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -70,9 +69,9 @@ func TestTraceOfRequest(t *testing.T) {
 				}
 				spans := 0
 				if tt.tracer != nil {
-					spans = len(tt.tracer.all())
+					spans = len(tt.tracer.All())
 				}
-				if want := tt.tracer != nil && tt.trace != nil && !tt.tracer.drop; want != (spans == 1) {
+				if want := tt.tracer != nil && tt.trace != nil && !tt.tracer.Drop; want != (spans == 1) {
 					t.Errorf("%d spans", spans)
 				}
 			})
@@ -84,7 +83,7 @@ func TestTraceOfRequest(t *testing.T) {
 func TestAttemptSpans(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tracer := new(stubTracer)
+		tracer := new(tracetest.Tracer)
 		var logs bytes.Buffer
 		f := newFixture(t, func(o *Options) {
 			o.Tracer = tracer
@@ -113,13 +112,13 @@ func TestAttemptSpans(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		spans := tracer.all()
+		spans := tracer.All()
 		if len(spans) != 2 {
 			t.Fatalf("%d spans, want 2", len(spans))
 		}
 		d := b.Deliveries[0]
 		for i, s := range spans {
-			if s.name != spanAttempt || s.kind != core.SpanClient || s.parent != d.Event.Origin.Trace || !s.ended {
+			if s.Name != spanAttempt || s.Kind != core.SpanClient || s.Parent != d.Event.Origin.Trace || !s.Ended {
 				t.Errorf("span %+v", s)
 			}
 			want := map[string]string{
@@ -137,8 +136,8 @@ func TestAttemptSpans(t *testing.T) {
 				want["http.request.resend_count"], want["sealpost.connection_reused"] = "1", "true"
 				want["sealpost.connect_seconds"], want["sealpost.first_byte_seconds"] = "0", "0"
 			}
-			if diff := cmp.Diff(want, s.attributes); diff != "" || s.failure != failure {
-				t.Errorf("span %d failed by %q, want %q; attributes (-want +got):\n%s", i, s.failure, failure, diff)
+			if diff := cmp.Diff(want, s.Attributes); diff != "" || s.Failure != failure {
+				t.Errorf("span %d failed by %q, want %q; attributes (-want +got):\n%s", i, s.Failure, failure, diff)
 			}
 		}
 		attempts := 0
@@ -217,7 +216,7 @@ func TestExemplars(t *testing.T) {
 func TestNoSpanWithoutAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tracer := new(stubTracer)
+		tracer := new(tracetest.Tracer)
 		f := newFixture(t, func(o *Options) { o.Tracer = tracer })
 		ref := f.endpoint(1)
 		f.poster.connect = func(*egress.Target) { f.store.delete(ref); time.Sleep(time.Second) }
@@ -226,8 +225,8 @@ func TestNoSpanWithoutAttempt(t *testing.T) {
 		if err := f.Handle(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range tracer.all() {
-			if s.ended {
+		for _, s := range tracer.All() {
+			if s.Ended {
 				t.Errorf("span %+v", s)
 			}
 		}
@@ -235,56 +234,4 @@ func TestNoSpanWithoutAttempt(t *testing.T) {
 			t.Errorf("%d requests", n)
 		}
 	})
-}
-
-// stubTracer samples what it is told to and keeps the spans.
-type stubTracer struct {
-	drop bool // nothing is sampled
-
-	mu    sync.Mutex
-	spans []*stubSpan
-}
-
-type stubSpan struct {
-	name       string
-	kind       core.SpanKind
-	parent     *core.TraceContext
-	links      []*core.TraceContext
-	context    core.TraceContext
-	start, end time.Time
-	ended      bool
-	failure    string
-	attributes map[string]string
-}
-
-func (s *stubTracer) Start(name string, kind core.SpanKind, parent *core.TraceContext, start time.Time, links ...*core.TraceContext) core.Span {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.drop {
-		return nil
-	}
-	span := &stubSpan{name: name, kind: kind, parent: parent, links: slices.Clone(links), start: start}
-	span.context = core.TraceContext{TraceID: [16]byte{1}, Flags: core.TraceSampled}
-	if parent != nil {
-		span.context.TraceID, span.context.State = parent.TraceID, parent.State
-	}
-	span.context.SpanID = [8]byte{7: byte(len(s.spans) + 1)}
-	s.spans = append(s.spans, span)
-	return span
-}
-
-func (s *stubSpan) Context() *core.TraceContext { return &s.context }
-
-func (s *stubSpan) End(at time.Time, failure string, attributes ...slog.Attr) {
-	s.end, s.ended, s.failure, s.attributes = at, true, failure, make(map[string]string)
-	for _, a := range attributes {
-		s.attributes[a.Key] = a.Value.String()
-	}
-}
-
-// all returns the spans that were begun.
-func (s *stubTracer) all() []*stubSpan {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.spans)
 }
