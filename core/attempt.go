@@ -54,6 +54,8 @@ const (
 	ReasonDeleted        Reason = "deleted"      // the endpoint was deleted between accept and send
 	ReasonSigningKey     Reason = "signing_key"  // the master key never yielded the endpoint's secret
 	ReasonExpired        Reason = "expired"      // the time to deliver it has passed
+	ReasonOverflow       Reason = "overflow"     // the endpoint's backlog was full, and this was its oldest delivery
+	ReasonFailing        Reason = "failing"      // the endpoint did nothing but fail for too long: it is disabled
 )
 
 // Reasons lists every reason once.
@@ -61,7 +63,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ReasonTimeout, ReasonDNS, ReasonConnect, ReasonTLS, ReasonBlocked, ReasonConnectionLost,
 		ReasonBadResponse, ReasonRedirect, ReasonStatus4xx, ReasonStatus410, ReasonDisableAsked, ReasonStatus429,
-		ReasonStatus5xx, ReasonStatusOther, ReasonDisabled, ReasonDeleted, ReasonSigningKey, ReasonExpired,
+		ReasonStatus5xx, ReasonStatusOther, ReasonDisabled, ReasonDeleted, ReasonSigningKey, ReasonExpired, ReasonOverflow, ReasonFailing,
 	}
 }
 
@@ -84,11 +86,13 @@ type Attempt struct {
 // EndedAt returns when the attempt was over.
 func (a *Attempt) EndedAt() time.Time { return a.StartedAt.Add(a.Latency) }
 
-// Record is what a sender writes when deliveries of one bundle are settled.
+// Record is what a sender writes when deliveries of one bundle, or of one
+// backlog, are settled.
 type Record struct {
 	Attempts []Attempt
 	Mark     Mark
-	Repeated bool // an earlier write of the same rows may have succeeded: write each (Delivery, Number, Status) once
+	Drained  Drained // zero: they came from a bundle
+	Repeated bool    // an earlier write of the same rows may have succeeded: write each (Delivery, Number, Status) once
 }
 
 // DeadLetter is a delivery that gave up.

@@ -35,12 +35,35 @@ type Endpoint struct {
 	EventTypes   []string      `json:"event_types"`
 	Description  string        `json:"description"`
 	Enabled      bool          `json:"enabled"`
-	DisabledBy   Reason        `json:"disabled_by,omitempty"` // why it is not enabled; empty: by request
-	MaxAge       time.Duration `json:"max_age,omitempty"`     // ns; no attempt of an older event begins, see Event.TooOld; 0: no limit of its own
+	DisabledBy   Reason        `json:"disabled_by,omitempty"`      // why it is not enabled; empty: by request
+	MaxAge       time.Duration `json:"max_age,omitempty"`          // ns; no attempt of an older event begins, see Event.TooOld; 0: no limit of its own
+	MaxInFlight  int           `json:"max_in_flight,omitempty"`    // attempts at a time, over all senders; 0: no limit of its own
+	RateLimit    float64       `json:"rate_limit,omitempty"`       // attempts a second, over all senders; 0: no limit
+	FIFO         bool          `json:"fifo,omitempty"`             // one at a time, in the order of acceptance
+	Drop         bool          `json:"drop_if_disabled,omitempty"` // while disabled, events create no delivery and waiting deliveries are given up; else both are held
 	CreatedAt    time.Time     `json:"created_at"`
 	Revision     uint64        `json:"revision"` // counted up by every change
 	Secrets      []Secret      `json:"secrets"`  // newest first; the first is the current one
+
+	// Condition and Failing are kept beside the record. They are filled in where
+	// a sender reads the endpoint.
+	Condition Condition `json:"-"`
+	Failing   Failing   `json:"-"`
 }
+
+// Bounds of an endpoint's own limits.
+const (
+	MaxMaxInFlight = 1000
+	MinRateLimit   = 0.01 // attempts a second
+	MaxRateLimit   = 10_000
+)
+
+// Paced reports whether the endpoint has limits that hold over all senders. All
+// its deliveries go through its backlog, which one drain works off.
+func (e *Endpoint) Paced() bool { return e.FIFO || e.MaxInFlight > 0 || e.RateLimit > 0 }
+
+// Holds reports whether the endpoint's deliveries wait until it is enabled.
+func (e *Endpoint) Holds() bool { return !e.Enabled && !e.Drop }
 
 // EndpointRef names an endpoint together with its organization, which is needed
 // to find its record.
