@@ -13,17 +13,18 @@ import (
 var mayImport = map[string][]string{
 	"core":                 nil,
 	"core/metric":          {prom},
+	"core/frame":           {"core", "github.com/klauspost/compress/s2", "github.com/google/uuid"},
 	"core/sign":            {"core"},
 	"core/retry":           {"core"},
 	"core/pace":            {"core"},
 	"core/egress":          {"core", "github.com/valyala/fasthttp", "code.dny.dev/ssrf", "golang.org/x/net/idna", prom},
-	"core/queue":           {"core", "github.com/hibiken/asynq", "github.com/redis/go-redis/v9", "github.com/klauspost/compress/s2", "github.com/google/uuid", "core/metric", prom},
+	"core/queue":           {"core", "github.com/hibiken/asynq", "core/frame", "github.com/redis/go-redis/v9", "github.com/google/uuid", "core/metric", prom},
 	"core/publish":         {"core", "core/metric", prom},
 	"core/gateway":         {"core", "core/publish", "core/metric", "github.com/valyala/fasthttp", prom},
 	"core/sender":          {"core", "core/sign", "core/retry", "core/pace", "core/egress", "core/metric", prom},
 	"core/trace":           {"core", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp", "go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace", "go.opentelemetry.io/otel/trace", prom},
 	"core/trace/tracetest": {"core"}, // for tests
-	"redisstore":           {"core", "core/metric", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/v9/maintnotifications", prom},
+	"redisstore":           {"core", "core/frame", "core/metric", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/v9/maintnotifications", prom},
 	"cmd/internal/e2e":     nil, // tests only
 	"dashboards":           nil,
 	"cmd/gateway":          {"cmd/internal/app"},

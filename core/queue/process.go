@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
 )
 
 const (
@@ -79,9 +80,9 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 	if err != nil {
 		return nil, err
 	}
-	frame, size := p.frame, p.deliveries
+	encoded, size := p.frame, p.deliveries
 	b := &core.Bundle{ID: id, Queue: queue, Mark: core.Mark{DoneKey: doneKey(queue, id), TTL: inlineMarkTTL}}
-	if frame == nil {
+	if encoded == nil {
 		b.Mark.BlobKey, b.Mark.TTL = blobKey(queue, id), markTTL
 	}
 	var blob, done []byte
@@ -95,9 +96,9 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 		if blob == nil {
 			return nil, c.missing(b, runs, size, done)
 		}
-		frame = blob
+		encoded = blob
 	}
-	if b.Deliveries, err = decodeFrame(frame); err != nil {
+	if b.Deliveries, err = frame.Decode(encoded); err != nil {
 		return nil, err
 	}
 	if n := len(b.Deliveries); n == 0 || b.Mark.BlobKey != "" && n != size {
@@ -226,7 +227,7 @@ func (c *Consumer) putBackDelay(_ int, err error, _ *asynq.Task) time.Duration {
 func reasonOf(err error) putBackReason {
 	var early *earlyError
 	switch {
-	case errors.Is(err, errUndecodable):
+	case errors.Is(err, frame.ErrUndecodable):
 		return putBackUndecodable
 	case errors.As(err, &early):
 		return putBackEarly

@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
 )
 
 // DefaultTaskTimeout is how long asynq lets a handler run when
@@ -44,7 +45,7 @@ type Producer struct {
 	client  *asynq.Client
 	metrics *producerMetrics
 	shard   atomic.Uint32 // counts bundles, to take the shards in turn
-	scratch sync.Pool     // of *encoder
+	scratch sync.Pool     // of *frame.Encoder
 }
 
 // NewProducer returns a Producer. It makes no connection.
@@ -67,7 +68,7 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 		client:  asynq.NewClientFromRedisClient(&companionClient{UniversalClient: o.Client}),
 		metrics: metrics,
 	}
-	p.scratch.New = func() any { return new(encoder) }
+	p.scratch.New = func() any { return new(frame.Encoder) }
 	return p, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
@@ -55,7 +56,7 @@ func TestEnqueueStoresBlobAndTask(t *testing.T) {
 	if len(task) > 150 {
 		t.Errorf("the task takes %d bytes; want a reference only", len(task))
 	}
-	ds, err := decodeFrame([]byte(f.client.Get(ctx, key).Val()))
+	ds, err := frame.Decode([]byte(f.client.Get(ctx, key).Val()))
 	if err != nil || len(ds) != 20 {
 		t.Errorf("blob: %d deliveries, %v", len(ds), err)
 	}

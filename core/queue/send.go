@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
 )
 
 // Waits between two tries of a round trip; each is drawn from its second half.
@@ -25,24 +26,24 @@ const (
 // the id was drawn for this call. Its error is a *core.Error and means that the
 // bundle is not confirmed.
 func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time, fresh bool) error {
-	scratch := p.scratch.Get().(*encoder)
+	scratch := p.scratch.Get().(*frame.Encoder)
 	defer func() {
-		if scratch.retainable() {
+		if scratch.Retainable() {
 			p.scratch.Put(scratch)
 		}
 	}()
-	frame, err := scratch.encode(ds)
+	encoded, err := scratch.Encode(ds)
 	if err != nil {
 		return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for the queue", Err: err}
 	}
 	with := companions{bell: bellKey(queue)}
 	var payload []byte
-	if len(ds) == 1 && len(frame) <= maxInline {
+	if len(ds) == 1 && len(encoded) <= maxInline {
 		// A Cluster client sends a command again by itself when its reply is lost.
-		payload = inlinePayload(frame, fresh && !p.o.isCluster())
+		payload = inlinePayload(encoded, fresh && !p.o.isCluster())
 	} else {
 		payload = referencePayload(len(ds))
-		with.blobKey, with.blob, with.blobTTL = blobKey(queue, id), frame, blobTTL
+		with.blobKey, with.blob, with.blobTTL = blobKey(queue, id), encoded, blobTTL
 		if !at.IsZero() {
 			with.blobTTL += at.Sub(p.o.Now()).Truncate(time.Second)
 		}
@@ -54,8 +55,8 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 	}
 	p.metrics.bundles.Inc()
 	p.metrics.deliveries.Observe(float64(len(ds)))
-	p.metrics.stored.Observe(float64(len(frame)))
-	p.metrics.encoded.Add(float64(len(scratch.body)))
+	p.metrics.stored.Observe(float64(len(encoded)))
+	p.metrics.encoded.Add(float64(scratch.BodySize()))
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
@@ -281,7 +282,7 @@ func event(id string, size int) *core.Event {
 
 // tooLarge returns an event that no bundle can hold.
 func tooLarge() *core.Event {
-	return &core.Event{ID: "evt_large", Type: "call.received", Body: make([]byte, maxBody)}
+	return &core.Event{ID: "evt_large", Type: "call.received", Body: make([]byte, frame.MaxBody)}
 }
 
 // fanOut returns n deliveries of an event.

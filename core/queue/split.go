@@ -1,6 +1,9 @@
 package queue
 
-import "github.com/sealpost/sealpost/core"
+import (
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
+)
 
 // Limits of a bundle. A single event beyond maxBundleBytes travels alone, and
 // one with more deliveries in as many bundles as it needs.
@@ -25,7 +28,7 @@ func split(ds []core.Delivery) []part {
 		for to < len(ds) && to-from < maxBundleDeliveries && ds[to].Event == ds[from].Event {
 			to++
 		}
-		group := eventBytes + len(ds[from].Event.Body) + originSize(ds[from].Event.Origin) + (to-from)*deliveryBytes
+		group := eventBytes + len(ds[from].Event.Body) + frame.OriginSize(ds[from].Event.Origin) + (to-from)*deliveryBytes
 		fits := to-open.from <= maxBundleDeliveries && size+group <= maxBundleBytes
 		if !fits && open.to > open.from {
 			parts = append(parts, open)

@@ -1,6 +1,11 @@
 package queue
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/sealpost/sealpost/core/frame"
+)
 
 // taskType is the type name of all our tasks.
 const taskType = "bundle"
@@ -20,10 +25,6 @@ const (
 	kindInline     = 'i'
 	kindFirst      = 'f' // as kindInline
 )
-
-// maxBundleSize bounds the deliveries of a bundle that is read: far above what a
-// producer writes.
-const maxBundleSize = 1 << 16
 
 // payload is what a task carries.
 type payload struct {
@@ -51,7 +52,12 @@ func referencePayload(deliveries int) []byte {
 	return binary.AppendUvarint([]byte{payloadVersion, kindReference}, uint64(deliveries))
 }
 
-// parsePayload reads a payload. Every error is an errUndecodable.
+// undecodable returns the error of a task that this version does not understand.
+func undecodable(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", frame.ErrUndecodable, fmt.Sprintf(format, args...))
+}
+
+// parsePayload reads a payload. Every error is a frame.ErrUndecodable.
 func parsePayload(b []byte) (payload, error) {
 	if len(b) < 2 || b[0] != payloadVersion {
 		return payload{}, undecodable("payload of %d bytes", len(b))
@@ -61,7 +67,7 @@ func parsePayload(b []byte) (payload, error) {
 		return payload{frame: rest, first: b[1] == kindFirst}, nil
 	case kindReference:
 		n, size := binary.Uvarint(rest)
-		if size <= 0 || size != len(rest) || n == 0 || n > maxBundleSize {
+		if size <= 0 || size != len(rest) || n == 0 || n > frame.MaxDeliveries {
 			return payload{}, undecodable("payload of %d bytes", len(b))
 		}
 		return payload{deliveries: int(n)}, nil

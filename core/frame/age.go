@@ -1,4 +1,4 @@
-package queue
+package frame
 
 import (
 	"encoding/binary"

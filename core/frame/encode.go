@@ -1,4 +1,6 @@
-package queue
+// Package frame is how deliveries stand in Redis: one codec for bundles, retries
+// and backlogs.
+package frame
 
 import (
 	"encoding/binary"
@@ -51,27 +53,33 @@ import (
 // id that Sealpost gave, a 0 and its time, counted from its event's; in the second
 // the bytes, or the 10 random ones.
 const (
-	frameVersion    = 2
+	version         = 2
 	flagCompressed  = 1
-	frameHeader     = 6
+	header          = 6
 	bodyHeader      = 4
 	minEventSize    = 4 // bytes of an event's and of a delivery's shortest form
 	minDeliverySize = 6
 
 	// minCompressed is the body length from which compression pays, in bytes.
 	minCompressed = 512
-
-	// maxBody bounds a body before compression, in bytes, when writing and, so
-	// that no blob can blow up a sender, when reading.
-	maxBody = 16 << 20
 )
 
-// errUndecodable is the error of every payload and blob that this version does
-// not understand.
-var errUndecodable = errors.New("undecodable bundle")
+const (
+	// MaxBody bounds a body before compression, in bytes, when writing and, so
+	// that no blob can blow up a sender, when reading.
+	MaxBody = 16 << 20
 
-// errTooLarge is the error of a bundle beyond maxBody: a single event's.
-var errTooLarge = fmt.Errorf("bundle is larger than %d bytes", maxBody)
+	// MaxDeliveries bounds the deliveries of a frame that is read: far above what
+	// is written.
+	MaxDeliveries = 1 << 16
+)
+
+// ErrUndecodable is the error of everything that this version does not understand:
+// it is broken, or a newer version wrote it.
+var ErrUndecodable = errors.New("undecodable")
+
+// ErrTooLarge is the error of deliveries whose body is beyond MaxBody.
+var ErrTooLarge = fmt.Errorf("frame is larger than %d bytes", MaxBody)
 
 // checksum returns the CRC-32C of a body: the one that processors compute by
 // themselves.
@@ -79,9 +87,9 @@ func checksum(body []byte) uint32 {
 	return crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
 }
 
-// encoder turns deliveries into frames. Its buffers are reused: a frame is valid
-// until the next call.
-type encoder struct {
+// Encoder turns deliveries into frames. Its buffers are reused: a frame is valid
+// until the next call. The zero Encoder is ready; it is not safe for concurrent use.
+type Encoder struct {
 	body   []byte
 	frame  []byte
 	events []*core.Event // of the deliveries
@@ -91,33 +99,39 @@ type encoder struct {
 // maxRetained is the buffer size above which an encoder is not kept, in bytes.
 const maxRetained = 1 << 20
 
-func (e *encoder) retainable() bool { return cap(e.body)+cap(e.frame) <= 2*maxRetained }
+// Retainable reports whether the buffers are small enough to be kept.
+func (e *Encoder) Retainable() bool { return cap(e.body)+cap(e.frame) <= 2*maxRetained }
 
-func (e *encoder) encode(ds []core.Delivery) ([]byte, error) {
+// BodySize returns the bytes of the last frame before compression.
+func (e *Encoder) BodySize() int { return len(e.body) }
+
+// Encode returns the frame of ds. Deliveries of one event have to follow each
+// other, so that its bytes stand there once. Its error is ErrTooLarge.
+func (e *Encoder) Encode(ds []core.Delivery) ([]byte, error) {
 	e.body = e.appendBody(e.body[:0], ds)
-	if len(e.body) > maxBody {
-		return nil, errTooLarge
+	if len(e.body) > MaxBody {
+		return nil, ErrTooLarge
 	}
 	size := len(e.body)
 	if size >= minCompressed {
 		size = s2.MaxEncodedLen(size)
 	}
-	e.frame = slices.Grow(e.frame[:0], frameHeader+size)[:frameHeader+size]
-	e.frame[0], e.frame[1] = frameVersion, 0
+	e.frame = slices.Grow(e.frame[:0], header+size)[:header+size]
+	e.frame[0], e.frame[1] = version, 0
 	binary.LittleEndian.PutUint32(e.frame[2:], checksum(e.body))
 	if len(e.body) >= minCompressed {
-		if packed := s2.EncodeBetter(e.frame[frameHeader:], e.body); len(packed) < len(e.body) {
+		if packed := s2.EncodeBetter(e.frame[header:], e.body); len(packed) < len(e.body) {
 			e.frame[1] = flagCompressed
-			return e.frame[:frameHeader+len(packed)], nil
+			return e.frame[:header+len(packed)], nil
 		}
 	}
-	n := copy(e.frame[frameHeader:], e.body)
-	return e.frame[:frameHeader+n], nil
+	n := copy(e.frame[header:], e.body)
+	return e.frame[:header+n], nil
 }
 
 // appendBody appends the body of ds to dst, which is empty. Deliveries of one
 // event that follow each other share its bytes.
-func (e *encoder) appendBody(dst []byte, ds []core.Delivery) []byte {
+func (e *Encoder) appendBody(dst []byte, ds []core.Delivery) []byte {
 	e.events = e.events[:0]
 	for i := range ds {
 		if startsEvent(ds, i) {
@@ -137,7 +151,7 @@ func (e *encoder) appendBody(dst []byte, ds []core.Delivery) []byte {
 
 func startsEvent(ds []core.Delivery, i int) bool { return i == 0 || ds[i].Event != ds[i-1].Event }
 
-func (e *encoder) appendEvents(dst []byte) []byte {
+func (e *Encoder) appendEvents(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(e.events)))
 	before := int64(0)
 	for _, event := range e.events {
@@ -160,7 +174,7 @@ func (e *encoder) appendEvents(dst []byte) []byte {
 	return append(dst, e.tails...)
 }
 
-func (e *encoder) appendDeliveries(dst []byte, ds []core.Delivery) []byte {
+func (e *Encoder) appendDeliveries(dst []byte, ds []core.Delivery) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(ds)))
 	for i := range ds {
 		next := byte(0)
@@ -209,7 +223,7 @@ func appendEndpoint(dst []byte, id, before string, first bool) []byte {
 
 // appendID appends the id of event, or of a delivery of it, to the two columns:
 // dst is the first, e.tails the second.
-func (e *encoder) appendID(dst []byte, prefix, id string, event *core.Event) []byte {
+func (e *Encoder) appendID(dst []byte, prefix, id string, event *core.Event) []byte {
 	if raw, ok := core.PackID(prefix, id); ok {
 		e.tails = append(e.tails, raw[idTimeSize:]...)
 		return binary.AppendVarint(append(dst, 0), idTime(raw)-event.AcceptedAt.UnixMilli())

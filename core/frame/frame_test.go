@@ -1,4 +1,4 @@
-package queue
+package frame
 
 import (
 	"bytes"
@@ -72,12 +72,12 @@ func TestCodecRoundTrip(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var e encoder
-			frame, err := e.encode(tt.ds)
+			var e Encoder
+			frame, err := e.Encode(tt.ds)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := decodeFrame(frame)
+			got, err := Decode(frame)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,8 +104,8 @@ func TestCodecPinned(t *testing.T) {
 		{ID: "whd_1", Organization: "acme", Endpoint: "0f0e0d0c-0b0a-4900-8706-050403020100", Event: &core.Event{ID: "evt_1", Type: "a.b", Body: []byte(`{}`), AcceptedAt: at(1000)}},
 	}
 	ds = append(ds, core.Delivery{ID: core.UnpackID(core.DeliveryIDPrefix, [16]byte{4: 4, 5: 2, 6: 0xaa, 15: 0xbb}), Organization: "acme", Endpoint: "e", Event: ds[0].Event, Attempts: 3, Due: at(2000)})
-	var e encoder
-	frame, err := e.encode(ds)
+	var e Encoder
+	frame, err := e.Encode(ds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,10 +193,10 @@ func origin(requestID, state string) *core.Origin {
 
 func TestCodecCompresses(t *testing.T) {
 	t.Parallel()
-	var e encoder
+	var e Encoder
 	ds := fanOut(event("evt_1", 0), 1)
 	ds[0].Event.Body = []byte(strings.Repeat(`{"phone":"+4930123456","score":0.5}`, 30))
-	frame, err := e.encode(ds)
+	frame, err := e.Encode(ds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,19 +207,19 @@ func TestCodecCompresses(t *testing.T) {
 
 func TestEncodeRefusesWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	var e encoder
-	if _, err := e.encode(fanOut(tooLarge(), 1)); !errors.Is(err, errTooLarge) {
-		t.Errorf("an event of %d bytes: %v; want %v", maxBody, err, errTooLarge)
+	var e Encoder
+	if _, err := e.Encode(fanOut(event("evt_large", MaxBody), 1)); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("an event of %d bytes: %v; want %v", MaxBody, err, ErrTooLarge)
 	}
-	if e.retainable() {
+	if e.Retainable() {
 		t.Error("its buffers are kept")
 	}
 }
 
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
-	var e encoder
-	encoded, err := e.encode(fanOut(event("evt_1", 2000), 3))
+	var e Encoder
+	encoded, err := e.Encode(fanOut(event("evt_1", 2000), 3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,20 +230,20 @@ func TestDecodeRefuses(t *testing.T) {
 		frame []byte
 	}{
 		{name: "nothing"},
-		{name: "header only", frame: frame[:frameHeader]},
+		{name: "header only", frame: frame[:header]},
 		{name: "newer version", frame: change(func(b []byte) []byte { b[0]++; return b })},
 		{name: "unknown flag", frame: change(func(b []byte) []byte { b[1] |= 2; return b })},
 		{name: "cut off", frame: frame[:len(frame)-1]},
 		{name: "something behind", frame: change(func(b []byte) []byte { return append(b, 0) })},
 		{name: "bomb", frame: change(func(b []byte) []byte {
-			return append(b[:frameHeader], s2.Encode(nil, make([]byte, maxBody+1))...)
+			return append(b[:header], s2.Encode(nil, make([]byte, MaxBody+1))...)
 		})},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if ds, err := decodeFrame(tt.frame); !errors.Is(err, errUndecodable) {
-				t.Errorf("decodeFrame = %d deliveries, %v; want %v", len(ds), err, errUndecodable)
+			if ds, err := Decode(tt.frame); !errors.Is(err, ErrUndecodable) {
+				t.Errorf("Decode = %d deliveries, %v; want %v", len(ds), err, ErrUndecodable)
 			}
 		})
 	}
@@ -252,8 +252,8 @@ func TestDecodeRefuses(t *testing.T) {
 		for i := range frame {
 			b := bytes.Clone(frame)
 			b[i] ^= 0x55
-			if _, err := decodeFrame(b); !errors.Is(err, errUndecodable) {
-				t.Fatalf("byte %d changed: %v; want %v", i, err, errUndecodable)
+			if _, err := Decode(b); !errors.Is(err, ErrUndecodable) {
+				t.Fatalf("byte %d changed: %v; want %v", i, err, ErrUndecodable)
 			}
 		}
 	})
@@ -262,7 +262,7 @@ func TestDecodeRefuses(t *testing.T) {
 // FuzzDecode looks for panics and for memory that a short input makes it take.
 // What it decodes has to survive a round trip.
 func FuzzDecode(f *testing.F) {
-	var e encoder
+	var e Encoder
 	followed := event("evt_5", 0)
 	followed.Origin, followed.MaxAge = origin("req-1", "rojo=1"), time.Hour
 	for _, ds := range [][]core.Delivery{
@@ -270,7 +270,7 @@ func FuzzDecode(f *testing.F) {
 		fanOut(event("evt_1", 0), 1), fanOut(event("evt_2", 600), 3),
 		append(fanOut(event("evt_3", 0), 2), fanOut(event("evt_4", 0), 2)...),
 	} {
-		frame, err := e.encode(ds)
+		frame, err := e.Encode(ds)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -278,12 +278,12 @@ func FuzzDecode(f *testing.F) {
 		f.Add(bytes.Clone(e.body))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := decodeFrame(b); err != nil && !errors.Is(err, errUndecodable) {
-			t.Errorf("decodeFrame: %v", err)
+		if _, err := Decode(b); err != nil && !errors.Is(err, ErrUndecodable) {
+			t.Errorf("Decode: %v", err)
 		}
 		ds, err := decodeBody(b) // the checksum would keep the fuzzer out
 		if err != nil {
-			if !errors.Is(err, errUndecodable) {
+			if !errors.Is(err, ErrUndecodable) {
 				t.Errorf("decodeBody: %v", err)
 			}
 			return
@@ -301,37 +301,6 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func TestPayload(t *testing.T) {
-	t.Parallel()
-	frame := []byte{1, 2, 3}
-	for _, first := range []bool{true, false} {
-		b := inlinePayload(frame, first)
-		if got, err := parsePayload(b); err != nil || got.deliveries != 0 || got.first != first || !bytes.Equal(got.frame, frame) {
-			t.Errorf("inline, first %t: %+v, %v", first, got, err)
-		}
-		notFirst(b)
-		if got, err := parsePayload(b); err != nil || got.first || !bytes.Equal(got.frame, frame) {
-			t.Errorf("inline, stored again: %+v, %v", got, err)
-		}
-	}
-	for _, size := range []int{1, 256, maxBundleSize} {
-		b := referencePayload(size)
-		notFirst(b)
-		if got, err := parsePayload(b); err != nil || got.deliveries != size || got.frame != nil || got.first {
-			t.Errorf("reference to %d: %+v, %v", size, got, err)
-		}
-	}
-	bad := [][]byte{
-		nil, {1}, {2, 'i', 0}, {1, 'x', 0}, {1, 'r'}, {1, 'r', 0}, {1, 'r', 1, 1}, {1, 'r', 0x80},
-		referencePayload(maxBundleSize + 1),
-	}
-	for _, b := range bad {
-		if _, err := parsePayload(b); !errors.Is(err, errUndecodable) {
-			t.Errorf("parsePayload(%x) = %v; want %v", b, err, errUndecodable)
-		}
-	}
-}
-
 func BenchmarkCodec(b *testing.B) {
 	for _, bench := range []struct {
 		name       string
@@ -342,17 +311,17 @@ func BenchmarkCodec(b *testing.B) {
 		for range bench.deliveries {
 			ds = append(ds, fanOut(event(core.NewEventID(time.Now()), bench.size), 1)...)
 		}
-		var e encoder
+		var e Encoder
 		b.Run("encode/"+bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(bench.deliveries * bench.size))
 			for b.Loop() {
-				if _, err := e.encode(ds); err != nil {
+				if _, err := e.Encode(ds); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
-		frame, err := e.encode(ds)
+		frame, err := e.Encode(ds)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -360,10 +329,30 @@ func BenchmarkCodec(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(bench.deliveries * bench.size))
 			for b.Loop() {
-				if _, err := decodeFrame(frame); err != nil {
+				if _, err := Decode(frame); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 	}
+}
+
+// event returns an event whose body has size bytes.
+func event(id string, size int) *core.Event {
+	body := []byte(fmt.Sprintf(`{"type":"call.received","timestamp":"2026-11-24T07:00:00.000Z","data":{"id":%q,"n":1.0}}`, id))
+	for i := len(body); i < size; i++ {
+		body = append(body, "0123456789abcdef"[i*7%16])
+	}
+	return &core.Event{ID: id, Type: "call.received", Body: body, AcceptedAt: at(1_795_503_600_123)}
+}
+
+// fanOut returns n deliveries of an event.
+func fanOut(e *core.Event, n int) []core.Delivery {
+	ds := make([]core.Delivery, n)
+	for i := range ds {
+		ds[i] = core.Delivery{
+			ID: core.NewDeliveryID(e.AcceptedAt), Organization: "acme", Endpoint: core.NewEndpointID(), Event: e,
+		}
+	}
+	return ds
 }

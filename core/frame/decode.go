@@ -1,4 +1,4 @@
-package queue
+package frame
 
 import (
 	"encoding/binary"
@@ -12,26 +12,26 @@ import (
 	"github.com/sealpost/sealpost/core"
 )
 
-// decodeFrame returns the deliveries of a frame. They alias b or a buffer of
-// their own: b must not change afterwards. Every error is an errUndecodable.
-func decodeFrame(b []byte) ([]core.Delivery, error) {
-	if len(b) < frameHeader {
+// Decode returns the deliveries of a frame. They alias b or a buffer of
+// their own: b must not change afterwards. Every error is an ErrUndecodable.
+func Decode(b []byte) ([]core.Delivery, error) {
+	if len(b) < header {
 		return nil, undecodable("frame of %d bytes", len(b))
 	}
-	if b[0] != frameVersion || b[1]&^flagCompressed != 0 {
+	if b[0] != version || b[1]&^flagCompressed != 0 {
 		return nil, undecodable("frame version %d, flags %#x", b[0], b[1])
 	}
-	body := b[frameHeader:]
+	body := b[header:]
 	if b[1]&flagCompressed != 0 {
 		n, err := s2.DecodedLen(body)
-		if err != nil || n > maxBody {
+		if err != nil || n > MaxBody {
 			return nil, undecodable("compressed body of %d bytes: %v", n, err)
 		}
 		if body, err = s2.Decode(make([]byte, n), body); err != nil {
 			return nil, undecodable("body: %v", err)
 		}
 	}
-	if len(body) > maxBody {
+	if len(body) > MaxBody {
 		return nil, undecodable("body of %d bytes", len(body))
 	}
 	if checksum(body) != binary.LittleEndian.Uint32(b[2:]) {
@@ -41,7 +41,7 @@ func decodeFrame(b []byte) ([]core.Delivery, error) {
 }
 
 func undecodable(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", errUndecodable, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrUndecodable, fmt.Sprintf(format, args...))
 }
 
 func decodeBody(body []byte) ([]core.Delivery, error) {
@@ -87,7 +87,7 @@ func (r *reader) uvarint() uint64 {
 // lie about it costs no memory.
 func (r *reader) count(size int) int {
 	n := r.uvarint()
-	if n > maxBundleSize || n > uint64((len(r.bytes)-r.at)/size) {
+	if n > MaxDeliveries || n > uint64((len(r.bytes)-r.at)/size) {
 		r.fail()
 		return 0
 	}

@@ -1,4 +1,4 @@
-package queue
+package frame
 
 import (
 	"encoding/binary"
@@ -16,8 +16,8 @@ const (
 // traceSize is the part of a trace context that always stands, in bytes.
 const traceSize = len(core.TraceContext{}.TraceID) + len(core.TraceContext{}.SpanID) + 1
 
-// originSize returns roughly what an origin adds to a bundle, in bytes.
-func originSize(o *core.Origin) int {
+// OriginSize returns roughly what an origin adds to a frame, in bytes.
+func OriginSize(o *core.Origin) int {
 	if o == nil {
 		return 0
 	}
