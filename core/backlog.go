@@ -47,3 +47,14 @@ type Drained struct {
 	Endpoint EndpointRef
 	Entries  []Waiting // only Entry and Size count
 }
+
+// BacklogOverview is how much waits in all backlogs.
+type BacklogOverview struct {
+	Endpoints  int           // that have a backlog
+	Claimed    int           // of them: a drain works it off, or was killed within the last ClaimLease
+	Deliveries int64         // in all backlogs
+	Bytes      int64         // that they take
+	Overdue    time.Duration // by how much the drain that is due first is late; 0: none is
+	Conditions int           // endpoints with a condition
+	ByState    map[State]int // of those; empty where there are too many to look at
+}

@@ -42,13 +42,13 @@ return added
 `)
 
 // Record writes attempts to their endpoints' logs, which keep the newest 100
-// and the newest 100 failures, and then notes the deliveries that are settled:
-// one round trip, two in a Cluster. The attempts of one endpoint have to be in
+// and the newest 100 failures, and then notes the deliveries that are settled, or
+// removes them from their backlog: one round trip, two in a Cluster. The attempts of one endpoint have to be in
 // order, oldest first.
 //
 // After an error some of it may have been written. The caller calls again, with
 // r.Repeated set, so that no row is written twice; the mark is the same however
-// often it is set. A Cluster's client repeats by itself after a lost reply, so
+// often it is set, and what has left a backlog does not count again. A Cluster's client repeats by itself after a lost reply, so
 // there every write is taken for a repeated one.
 func (s *Store) Record(ctx context.Context, r core.Record) error {
 	defer s.metrics.took(opRecordAttempts, time.Now())
@@ -65,6 +65,7 @@ func (s *Store) Record(ctx context.Context, r core.Record) error {
 		b = s.batch()
 	}
 	writeMark(ctx, b, &r.Mark)
+	writeDrained(ctx, b, &r.Drained)
 	if b.Len() == 0 {
 		return nil
 	}

@@ -136,7 +136,7 @@ return 1
 `)
 
 // DeleteEndpoint removes an endpoint's record, which ends its deliveries. Its
-// attempts and dead letters stay until ForgetEndpoint. An endpoint that does not
+// attempts, dead letters and backlog stay until ForgetEndpoint. An endpoint that does not
 // exist is a core.CodeNotFound error.
 func (s *Store) DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error {
 	defer s.metrics.took(opDeleteEndpoint, time.Now())
@@ -151,12 +151,14 @@ func (s *Store) DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error 
 	return nil
 }
 
-// ForgetEndpoint removes the attempts and dead letters of a deleted endpoint. It
-// may be called again.
-func (s *Store) ForgetEndpoint(ctx context.Context, endpoint string) error {
+// ForgetEndpoint removes the attempts, the dead letters and the backlog of a deleted
+// endpoint. It may be called again.
+func (s *Store) ForgetEndpoint(ctx context.Context, ref core.EndpointRef) error {
 	defer s.metrics.took(opForgetEndpoint, time.Now())
-	err := s.client.Unlink(ctx, attemptsKey(endpoint), failuresKey(endpoint), deadKey(endpoint), deadIndexKey(endpoint)).Err()
-	return s.fail(opForgetEndpoint, err)
+	b := s.batch()
+	b.Unlink(ctx, attemptsKey(ref.ID), failuresKey(ref.ID), deadKey(ref.ID), deadIndexKey(ref.ID))
+	writeForgotten(ctx, b, ref)
+	return s.fail(opForgetEndpoint, b.exec(ctx))
 }
 
 func errNoEndpoint() error { return core.NotFound("webhook") }

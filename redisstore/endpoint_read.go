@@ -78,8 +78,8 @@ func (s *Store) readEndpoints(ctx context.Context, organization string, withToke
 	return records.Val(), version.Val(), nil
 }
 
-// Records returns the endpoints that refs name, in one round trip and parallel
-// to refs; nil stands for one that does not exist. A record that cannot be read
+// Records returns the endpoints that refs name with their conditions, in one round
+// trip and parallel to refs; nil stands for one that does not exist. A record that cannot be read
 // is an error and never nil: nil means that its deliveries are dropped.
 func (s *Store) Records(ctx context.Context, refs []core.EndpointRef) ([]*core.Endpoint, error) {
 	if len(refs) == 0 {
@@ -92,7 +92,11 @@ func (s *Store) Records(ctx context.Context, refs []core.EndpointRef) ([]*core.E
 	for i, g := range groups {
 		replies[i] = pipe.HMGet(ctx, endpointsKey(g.organization), g.ids...)
 	}
+	conditions := askConditions(ctx, pipe, refs)
 	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, s.fail(opReadRecords, err)
+	}
+	if err := conditions.check(); err != nil {
 		return nil, s.fail(opReadRecords, err)
 	}
 	endpoints := make([]*core.Endpoint, len(refs))
@@ -110,6 +114,7 @@ func (s *Store) Records(ctx context.Context, refs []core.EndpointRef) ([]*core.E
 			if err != nil {
 				return nil, err
 			}
+			e.Condition, e.Failing = s.conditionOf(&conditions, position)
 			endpoints[position] = e
 		}
 	}

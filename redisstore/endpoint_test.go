@@ -235,7 +235,7 @@ func TestDeleteAndForgetEndpoint(t *testing.T) {
 		wantCode(t, err, core.CodeNotFound)
 
 		for range 2 {
-			noError(t, s.ForgetEndpoint(ctx, e.ID))
+			noError(t, s.ForgetEndpoint(ctx, e.Ref()))
 		}
 		left := s.client.Keys(ctx, "sp:*").Val()
 		slices.Sort(left)

@@ -59,3 +59,33 @@ func deadKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead" }
 // deadIndexKey returns the key of the hash delivery id -> stream entry id of an
 // endpoint's dead letters. Its field `:bytes` holds their size.
 func deadIndexKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead:index" }
+
+// The backlogs of all endpoints share a slot, so that one script can add to a
+// backlog and see to it that somebody looks there. Members of waitingKey and
+// ownersKey are named by memberOf, fields of the other hashes by endpoint id.
+const (
+	// waitingKey is the sorted set of endpoints with a backlog: when a drain has to
+	// look next, in Unix ms by the clock of Redis. While a backlog is claimed this is
+	// the end of the lease. Every endpoint with a stream that is not empty is in it.
+	waitingKey = "sp:{drain-00}:waiting"
+	// ownersKey is the hash of claims: the owner's token, and a + behind it when
+	// LookAt was called meanwhile.
+	ownersKey = "sp:{drain-00}:owners"
+	// conditionsKey is the hash of core.Conditions, see encodeCondition. No field
+	// means none.
+	conditionsKey = "sp:{drain-00}:conditions"
+	// failingKey is the hash of core.Failings: since in Unix ms, a space, and the
+	// highest warning given.
+	failingKey = "sp:{drain-00}:failing"
+	// sizesKey is the hash of the bytes in each backlog.
+	sizesKey = "sp:{drain-00}:sizes"
+	// totalsKey is the hash of `deliveries` and `bytes` in all backlogs.
+	totalsKey = "sp:{drain-00}:totals"
+	// backlogBellKey is the list of rings: one for each backlog that is to be looked
+	// at at once, 16 at most.
+	backlogBellKey = "sp:{drain-00}:bell"
+)
+
+// backlogKey returns the key of an endpoint's backlog: a stream, oldest first. The
+// field `d` of an entry is the frame of one delivery.
+func backlogKey(endpoint string) string { return "sp:{drain-00}:backlog:" + endpoint }

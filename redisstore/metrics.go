@@ -36,6 +36,17 @@ const (
 	opAnnounce        op = "announce"
 	opReadProcesses   op = "read_processes"
 	opInspect         op = "inspect"
+	opPark            op = "park"
+	opClaim           op = "claim_backlogs"
+	opAwait           op = "await_backlogs"
+	opHoldClaim       op = "hold_claim"
+	opReleaseClaim    op = "release_claim"
+	opReadBacklog     op = "read_backlog"
+	opReadBacklogs    op = "read_backlogs"
+	opReadStandings   op = "read_standings"
+	opLookAt          op = "look_at"
+	opNoteRecovered   op = "note_recovered"
+	opRaiseWarning    op = "raise_warning"
 
 	// Round trips of clients that are not the store's, see Instrument.
 	opEnqueue op = "enqueue"
@@ -48,6 +59,8 @@ func ops() []op {
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
 		opReadDeadLetters, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
 		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opAnnounce, opReadProcesses, opInspect,
+		opPark, opClaim, opAwait, opHoldClaim, opReleaseClaim, opReadBacklog, opReadBacklogs, opReadStandings,
+		opLookAt, opNoteRecovered, opRaiseWarning,
 		opEnqueue, opQueue,
 	}
 }

@@ -12,13 +12,16 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
 )
 
 // Defaults of Options.
 const (
 	DefaultDeadLetterRetention = 30 * 24 * time.Hour
-	DefaultMaxDeadLetters      = 10_000   // per endpoint
-	DefaultMaxDeadLetterBytes  = 64 << 20 // per endpoint
+	DefaultMaxDeadLetters      = 10_000    // per endpoint
+	DefaultMaxDeadLetterBytes  = 64 << 20  // per endpoint
+	DefaultMaxBacklog          = 100_000   // per endpoint
+	DefaultMaxBacklogBytes     = 256 << 20 // per endpoint
 )
 
 // Options configure a Store. Only Client is required.
@@ -31,6 +34,8 @@ type Options struct {
 	DeadLetterRetention time.Duration // how long dead letters stay; 0: DefaultDeadLetterRetention
 	MaxDeadLetters      int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetters
 	MaxDeadLetterBytes  int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetterBytes
+	MaxBacklog          int           // deliveries of an endpoint that wait, see core.Parked; 0: DefaultMaxBacklog
+	MaxBacklogBytes     int           // and their bytes; 0: DefaultMaxBacklogBytes
 }
 
 func (o *Options) complete() error {
@@ -43,6 +48,10 @@ func (o *Options) complete() error {
 		return fmt.Errorf("redisstore: Options.MaxDeadLetters %d is negative", o.MaxDeadLetters)
 	case o.MaxDeadLetterBytes < 0:
 		return fmt.Errorf("redisstore: Options.MaxDeadLetterBytes %d is negative", o.MaxDeadLetterBytes)
+	case o.MaxBacklog < 0:
+		return fmt.Errorf("redisstore: Options.MaxBacklog %d is negative", o.MaxBacklog)
+	case o.MaxBacklogBytes < 0:
+		return fmt.Errorf("redisstore: Options.MaxBacklogBytes %d is negative", o.MaxBacklogBytes)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -59,19 +68,27 @@ func (o *Options) complete() error {
 	if o.MaxDeadLetterBytes == 0 {
 		o.MaxDeadLetterBytes = DefaultMaxDeadLetterBytes
 	}
+	if o.MaxBacklog == 0 {
+		o.MaxBacklog = DefaultMaxBacklog
+	}
+	if o.MaxBacklogBytes == 0 {
+		o.MaxBacklogBytes = DefaultMaxBacklogBytes
+	}
 	return nil
 }
 
 // Store is the memory of Sealpost. It is safe for concurrent use, starts no
 // goroutines and has nothing to close.
 type Store struct {
-	client  redis.UniversalClient
-	log     *slog.Logger
-	now     func() time.Time
-	metrics *metrics
-	dead    deadLimits
-	full    atomic.Bool // Redis is too full for new events; set by Watch
-	noLimit sync.Once   // said that maxmemory is not set
+	client   redis.UniversalClient
+	log      *slog.Logger
+	now      func() time.Time
+	metrics  *metrics
+	dead     deadLimits
+	backlogs backlogLimits
+	encoders sync.Pool   // of *frame.Encoder
+	full     atomic.Bool // Redis is too full for new events; set by Watch
+	noLimit  sync.Once   // said that maxmemory is not set
 
 	// ordered: one pipeline reaches Redis over one connection and runs in order.
 	// A Cluster client splits it by node and runs the parts at the same time.
@@ -90,7 +107,9 @@ func New(o Options) (*Store, error) {
 	_, cluster := o.Client.(*redis.ClusterClient)
 	return &Store{
 		client: o.Client, log: o.Logger, now: o.Now, metrics: m, ordered: !cluster,
-		dead: deadLimits{age: o.DeadLetterRetention, count: o.MaxDeadLetters, bytes: o.MaxDeadLetterBytes},
+		dead:     deadLimits{age: o.DeadLetterRetention, count: o.MaxDeadLetters, bytes: o.MaxDeadLetterBytes},
+		backlogs: backlogLimits{count: o.MaxBacklog, bytes: o.MaxBacklogBytes},
+		encoders: sync.Pool{New: func() any { return new(frame.Encoder) }},
 	}, nil
 }
 

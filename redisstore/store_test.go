@@ -45,8 +45,9 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	_, errs["APIKey"] = s.APIKey(ctx, [32]byte{1})
 	_, errs["APIKeys"] = s.APIKeys(ctx, "")
 	errs["RevokeAPIKey"] = s.RevokeAPIKey(ctx, "key_1")
+	backlogs(ctx, s, e.Ref(), errs)
 	errs["DeleteEndpoint"] = s.DeleteEndpoint(ctx, e.Ref())
-	errs["ForgetEndpoint"] = s.ForgetEndpoint(ctx, e.ID)
+	errs["ForgetEndpoint"] = s.ForgetEndpoint(ctx, e.Ref())
 	errs["Check"] = s.Check(ctx)
 	errs["announce"] = s.announce(ctx, Process{ID: "p1"})
 	_, _, errs["Processes"] = s.Processes(ctx)
@@ -54,6 +55,30 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	_, _, errs["SampleAPIKeys"] = s.SampleAPIKeys(ctx, 3)
 	_, errs["SampleEndpoints"] = s.SampleEndpoints(ctx, []string{"acme", "other"}, 3)
 	return errs
+}
+
+// backlogs is the part of everything that is about the backlog of an endpoint.
+func backlogs(ctx context.Context, s *Store, ref core.EndpointRef, errs map[string]error) {
+	failing := core.Condition{State: core.StateFailing, Since: instant(1), Until: instant(2)}
+	_, errs["Park"] = s.Park(ctx, []core.Parking{{Endpoint: ref, Condition: failing, Failing: instant(1), Deliveries: parcels(ref, 3, 10)}})
+	errs["AwaitBacklogs"] = s.AwaitBacklogs(ctx, time.Second)
+	errs["AwaitBacklogs shortly"] = s.AwaitBacklogs(ctx, time.Millisecond)
+	claim := core.Claim{Endpoint: ref, Owner: "nobody"}
+	claims, _, err := s.ClaimBacklogs(ctx, 10)
+	errs["ClaimBacklogs"] = err
+	if len(claims) > 0 {
+		claim = claims[0]
+	}
+	_, errs["HoldClaim"] = s.HoldClaim(ctx, claim)
+	waiting, err := s.Backlog(ctx, ref, "", 10)
+	errs["Backlog"] = err
+	errs["Record drained"] = s.Record(ctx, core.Record{Drained: core.Drained{Endpoint: ref, Entries: append(waiting, core.Waiting{Entry: "1-1", Size: 1})}})
+	_, errs["RaiseWarning"] = s.RaiseWarning(ctx, ref, 50)
+	_, errs["Standings"] = s.Standings(ctx, []core.EndpointRef{ref, {Organization: "other", ID: "x"}})
+	_, errs["BacklogOverview"] = s.BacklogOverview(ctx)
+	errs["LookAt"] = s.LookAt(ctx, ref, true)
+	errs["NoteRecovered"] = s.NoteRecovered(ctx, []core.EndpointRef{ref})
+	_, errs["ReleaseClaim"] = s.ReleaseClaim(ctx, core.Release{Claim: claim, OnlyEmpty: true})
 }
 
 func TestEverythingWorks(t *testing.T) {
@@ -223,7 +248,7 @@ func TestNew(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{})
 	defer client.Close()
-	for _, o := range []Options{{}, {Client: client, MaxDeadLetters: -1}, {Client: client, MaxDeadLetterBytes: -1}, {Client: client, DeadLetterRetention: -1}} {
+	for _, o := range []Options{{}, {Client: client, MaxDeadLetters: -1}, {Client: client, MaxDeadLetterBytes: -1}, {Client: client, MaxBacklog: -1}, {Client: client, MaxBacklogBytes: -1}, {Client: client, DeadLetterRetention: -1}} {
 		if _, err := New(o); err == nil {
 			t.Errorf("New(%+v) succeeded", o)
 		}

@@ -195,7 +195,7 @@ func (s *Server) deleteEndpoint(x *exchange) error {
 	time.Sleep(core.ChangeDelay)
 	ctx, cancel = x.storeContext()
 	defer cancel()
-	if err := s.o.Store.ForgetEndpoint(ctx, ref.ID); err != nil {
+	if err := s.o.Store.ForgetEndpoint(ctx, ref); err != nil {
 		// The endpoint is gone all the same; what it left behind expires.
 		s.o.Logger.Warn("attempts of a deleted endpoint were not removed", "endpoint", ref.ID, "error", err)
 	}

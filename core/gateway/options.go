@@ -60,7 +60,7 @@ type EndpointStore interface {
 	UpdateEndpoint(ctx context.Context, ref core.EndpointRef, change func(*core.Endpoint) error) (*core.Endpoint, error)
 	DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error
 	// ForgetEndpoint removes what a deleted endpoint left behind.
-	ForgetEndpoint(ctx context.Context, id string) error
+	ForgetEndpoint(ctx context.Context, ref core.EndpointRef) error
 }
 
 // AttemptStore reads the attempts that senders recorded.

@@ -141,10 +141,10 @@ func (s *stubStore) DeleteEndpoint(_ context.Context, ref core.EndpointRef) erro
 	return s.err
 }
 
-func (s *stubStore) ForgetEndpoint(_ context.Context, id string) error {
+func (s *stubStore) ForgetEndpoint(_ context.Context, ref core.EndpointRef) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forgotten = append(s.forgotten, id)
+	s.forgotten = append(s.forgotten, ref.ID)
 	return nil
 }
 

@@ -134,7 +134,7 @@ func (c *dev) welcome(ctx context.Context, b *base, receiver *sampleReceiver) (k
 		if e.Description != devDescription {
 			continue
 		}
-		if err := errors.Join(b.store.DeleteEndpoint(ctx, e.Ref()), b.store.ForgetEndpoint(ctx, e.ID)); err != nil {
+		if err := errors.Join(b.store.DeleteEndpoint(ctx, e.Ref()), b.store.ForgetEndpoint(ctx, e.Ref())); err != nil {
 			return "", fmt.Errorf("remove the sample endpoint of an earlier run: %w", err)
 		}
 	}

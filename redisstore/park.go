@@ -1,0 +1,206 @@
+package redisstore
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
+)
+
+const (
+	// maxParkChunk and maxParkBytes bound the deliveries and the bytes of frames
+	// that one script adds to a backlog, the latter also what one pipeline carries.
+	// A single frame may be larger.
+	maxParkChunk = 256
+	maxParkBytes = 4 << 20
+)
+
+// backlogLimits bound the backlog of an endpoint; see Options.
+type backlogLimits struct{ count, bytes int }
+
+// luaNow sets now to the time of Redis in Unix ms. luaRing defines ring, which
+// wakes one who waits in AwaitBacklogs, or the next one who comes. luaText defines
+// text, which writes a great number in full.
+const (
+	luaNow = `
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+`
+	luaRing = `
+local function ring(bell)
+	redis.call('LPUSH', bell, '')
+	redis.call('LTRIM', bell, 0, 15)
+end
+`
+	luaText = `
+local function text(number) return string.format('%.0f', number) end
+`
+)
+
+// parkScript adds deliveries to a backlog and sees to it that somebody looks
+// there; it notes why. It adds all or, when Redis is full, nothing.
+//
+// A condition is noted when it is graver than the one there is, or as grave and
+// longer; catching up ends when a drain says so. One that has ended by itself is
+// none. What is known of the head of the backlog is kept.
+//
+// KEYS: backlogKey, waitingKey, ownersKey, conditionsKey, failingKey, sizesKey,
+// totalsKey, backlogBellKey. ARGV: member, endpoint id, condition or empty, failing
+// or empty, when to look in Unix ms or empty for at once, most deliveries, most
+// bytes, frames. Reply: how many deliveries are too many.
+var parkScript = redis.NewScript(luaNow + luaRing + luaText + `
+local stream, waiting, owners, conditions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local failing, sizes, totals, bell = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local member, id, condition, since, due = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+local added, bytes = #ARGV - 7, 0
+for i = 8, #ARGV do
+	redis.call('XADD', stream, '*', 'd', ARGV[i])
+	bytes = bytes + #ARGV[i]
+end
+
+local function weigh(line)
+	local rank, ends = string.match(line or '', '^(%d+) %S+ %S+ (%d+) ')
+	return tonumber(rank or 0), tonumber(ends or 0)
+end
+local old = redis.call('HGET', conditions, id)
+local rank, ends = weigh(old)
+if rank < 3 and ends <= now then rank, ends = 0, 0 end
+local newRank, newEnds = weigh(condition)
+if newRank > rank or newRank == rank and newRank < 4 and newEnds > ends then
+	rank, ends = newRank, newEnds
+	local known = string.match(old or '', '^%S+ %S+ %S+ %S+ %S+ (.+)$')
+	local reason, head = string.match(condition, '^(%S+ %S+ %S+ %S+ %S+) %S+ (.*)$')
+	if known and head == '' then condition = reason .. ' ' .. known end
+	redis.call('HSET', conditions, id, condition)
+end
+if since ~= '' then redis.call('HSETNX', failing, id, since) end
+
+if added > 0 then
+	redis.call('HINCRBY', sizes, id, bytes)
+	redis.call('HINCRBY', totals, 'deliveries', added)
+	redis.call('HINCRBY', totals, 'bytes', bytes)
+	local barred = rank == 2 or rank == 3 -- a drain knows when it ends
+	local look = redis.call('ZSCORE', waiting, member)
+	local at
+	if not look then
+		at = now
+		if due ~= '' then at = tonumber(due) elseif barred then at = math.max(now, ends) end
+	elseif due == '' and not barred and tonumber(look) > now and redis.call('HEXISTS', owners, member) == 0 then
+		at = now
+	end
+	if at then
+		redis.call('ZADD', waiting, text(at), member)
+		if at <= now then ring(bell) end
+	end
+end
+
+local count, size = redis.call('XLEN', stream), tonumber(redis.call('HGET', sizes, id) or 0)
+local excess = math.max(0, count - tonumber(ARGV[6]))
+local over = size - tonumber(ARGV[7])
+if over > 0 and count > 0 then excess = math.max(excess, math.ceil(over * count / size)) end
+return math.min(excess, count)
+`)
+
+// Park puts deliveries into the backlogs of their endpoints and notes why; parked
+// is parallel to ps. An endpoint's backlog is looked at by Due, unless it is claimed
+// or a look at it is arranged already. Without a Due it is looked at once, but a
+// paused or failing endpoint when its condition says so.
+//
+// After an error some may have been parked. Repeating the call then parks them
+// twice, which delivers them twice.
+func (s *Store) Park(ctx context.Context, ps []core.Parking) (parked []core.Parked, err error) {
+	if len(ps) == 0 {
+		return nil, nil
+	}
+	defer s.metrics.took(opPark, time.Now())
+	k := parker{s: s, b: s.batch(), replies: make([]*redis.Cmd, len(ps))}
+	e := s.encoders.Get().(*frame.Encoder)
+	defer func() {
+		if e.Retainable() {
+			s.encoders.Put(e)
+		}
+	}()
+	for i := range ps {
+		if err := k.add(ctx, i, &ps[i], e); err != nil {
+			return nil, err
+		}
+	}
+	if err := k.send(ctx); err != nil {
+		return nil, err
+	}
+	parked = make([]core.Parked, len(ps))
+	for i, reply := range k.replies {
+		if parked[i].Excess, err = reply.Int(); err != nil {
+			return nil, s.fail(opPark, err)
+		}
+	}
+	return parked, nil
+}
+
+// parker gathers the scripts of a Park and sends them when they are large enough.
+type parker struct {
+	s       *Store
+	b       *batch
+	size    int          // bytes of frames in b
+	replies []*redis.Cmd // of the last script of each parking
+}
+
+// add adds the scripts of a parking.
+func (k *parker) add(ctx context.Context, index int, p *core.Parking, e *frame.Encoder) error {
+	keys := []string{
+		backlogKey(p.Endpoint.ID), waitingKey, ownersKey, conditionsKey,
+		failingKey, sizesKey, totalsKey, backlogBellKey,
+	}
+	var due any = ""
+	if !p.Due.IsZero() {
+		due = p.Due.UnixMilli()
+	}
+	head := []any{
+		memberOf(p.Endpoint), p.Endpoint.ID, encodeCondition(&p.Condition), encodeFailing(p.Failing), due,
+		k.s.backlogs.count, k.s.backlogs.bytes,
+	}
+	for ds := p.Deliveries; ; {
+		args, size := append(make([]any, 0, len(head)+min(len(ds), maxParkChunk)), head...), 0
+		for len(ds) > 0 && len(args) < len(head)+maxParkChunk && size < maxParkBytes {
+			encoded, err := e.Encode(ds[:1])
+			if err != nil {
+				return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for a backlog", Err: err}
+			}
+			args, size, ds = append(args, bytes.Clone(encoded)), size+len(encoded), ds[1:]
+		}
+		k.replies[index] = k.b.run(ctx, parkScript, keys, args...)
+		if k.size += size; k.size >= maxParkBytes {
+			if err := k.send(ctx); err != nil {
+				return err
+			}
+		}
+		if len(ds) == 0 {
+			return nil
+		}
+	}
+}
+
+// send makes the round trip.
+func (k *parker) send(ctx context.Context) error {
+	if k.b.Len() == 0 {
+		return nil
+	}
+	err := k.b.exec(ctx)
+	k.b, k.size = k.s.batch(), 0
+	return k.s.fail(opPark, err)
+}
+
+// memberOf returns the name of an endpoint in waitingKey and ownersKey.
+func memberOf(ref core.EndpointRef) string { return ref.Organization + "/" + ref.ID }
+
+// refOf is memberOf's reverse: no endpoint's id contains a slash.
+func refOf(member string) core.EndpointRef {
+	i := strings.LastIndexByte(member, '/')
+	return core.EndpointRef{Organization: member[:max(i, 0)], ID: member[i+1:]}
+}
