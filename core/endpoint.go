@@ -161,6 +161,15 @@ func (ts EventTypes) CheckEvents(types []string) error {
 	return nil
 }
 
+// CheckPace returns a CodeInvalid error if the endpoint's limits contradict each
+// other.
+func (e *Endpoint) CheckPace() error {
+	if e.FIFO && e.MaxInFlight > 1 {
+		return Invalid("ordering", `"fifo" means one at a time: max_in_flight must be 1 or null`)
+	}
+	return nil
+}
+
 // CheckDescription returns a CodeInvalid error unless s is UTF-8 of at most
 // MaxDescriptionLength bytes.
 func CheckDescription(s string) error {

@@ -27,8 +27,9 @@ func Classify(status int) (core.Outcome, core.Reason) {
 
 // OutcomeOf returns what reason means for a delivery. Failures on the way to the
 // endpoint are tried again; a wrong master key holds the delivery, since it says
-// nothing about the endpoint; an endpoint that was deleted or disabled, and a
-// delivery whose time is over, get no further attempt. "" is success.
+// nothing about the endpoint; an endpoint that was deleted, disabled or failing for too long, a delivery
+// whose time is over, and one that its backlog had no room for, get no further
+// attempt. "" is success.
 func OutcomeOf(reason core.Reason) core.Outcome {
 	switch reason {
 	case "":
@@ -37,7 +38,7 @@ func OutcomeOf(reason core.Reason) core.Outcome {
 		return core.OutcomeGone
 	case core.ReasonSigningKey:
 		return core.OutcomeHold
-	case core.ReasonDeleted, core.ReasonDisabled, core.ReasonExpired:
+	case core.ReasonDeleted, core.ReasonDisabled, core.ReasonExpired, core.ReasonOverflow, core.ReasonFailing:
 		return core.OutcomeDiscard
 	default:
 		return core.OutcomeRetry

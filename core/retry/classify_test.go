@@ -58,6 +58,8 @@ func TestOutcomeOf(t *testing.T) {
 		core.ReasonDeleted:        core.OutcomeDiscard,
 		core.ReasonSigningKey:     core.OutcomeHold,
 		core.ReasonExpired:        core.OutcomeDiscard,
+		core.ReasonOverflow:       core.OutcomeDiscard,
+		core.ReasonFailing:        core.OutcomeDiscard,
 		"":                        core.OutcomeDelivered,
 	}
 	for _, reason := range append(core.Reasons(), "") {
