@@ -22,6 +22,11 @@ const (
 	// awaitMargin is what a reply may take beyond the wait. A connection that died
 	// unnoticed must not be waited for.
 	awaitMargin = time.Second
+
+	// maxBacklogRings is how many rings the bell keeps; see luaRing.
+	maxBacklogRings = 16
+	// endAwaitsTimeout bounds the ringing of all.
+	endAwaitsTimeout = 500 * time.Millisecond
 )
 
 // claimScript claims the backlogs that are due, the longest overdue first.
@@ -84,11 +89,13 @@ func (s *Store) ClaimBacklogs(ctx context.Context, limit int) (claims []core.Cla
 // AwaitBacklogs returns nil when a backlog was parked or released that is to be
 // looked at at once, or when about hold has passed: it may be less, and is 2 s at
 // most. A ring wakes one caller, of whichever process, and is kept while nobody
-// waits. A ctx that ends is noticed when the wait is over.
+// waits. A command that blocks does not notice that ctx ends, so the bell is rung
+// then; that wakes the callers of other processes first, where they wait longer.
 func (s *Store) AwaitBacklogs(ctx context.Context, hold time.Duration) error {
 	if hold < time.Millisecond {
 		return nil // 0 would be for ever
 	}
+	defer context.AfterFunc(ctx, s.endAwaits)()
 	ctx, cancel := context.WithTimeout(ctx, maxAwait+awaitMargin)
 	defer cancel()
 	var err error
@@ -102,6 +109,19 @@ func (s *Store) AwaitBacklogs(ctx context.Context, hold time.Duration) error {
 		return nil
 	}
 	return s.fail(opAwait, err)
+}
+
+// endAwaits rings for everybody who waits.
+func (s *Store) endAwaits() {
+	ctx, cancel := context.WithTimeout(context.Background(), endAwaitsTimeout)
+	defer cancel()
+	rings := make([]any, maxBacklogRings)
+	for i := range rings {
+		rings[i] = ""
+	}
+	if err := s.client.LPush(ctx, backlogBellKey, rings...).Err(); err != nil {
+		s.metrics.failed(opAwait) // the waits end by themselves
+	}
 }
 
 // luaOwner defines ownedBy, which tells whether a member is claimed by an owner, and

@@ -42,7 +42,7 @@ var (
 // method value compose would otherwise be made anew for each.
 type attempt struct {
 	s       *Sender
-	lease   context.Context // ends when another sender may have the bundle
+	lease   context.Context // ends when another sender may have the delivery
 	d       *core.Delivery
 	rec     *record
 	trace   *core.TraceContext // told to the receiver; nil: nothing
@@ -55,14 +55,30 @@ func newAttempt(s *Sender) *attempt {
 	return a
 }
 
-// deliver takes delivery i as far as it can be taken now and returns what came
-// of it.
-func (r *run) deliver(i int) *verdict {
-	s, d := r.s, &r.b.Deliveries[i]
+// lease is the right to work on deliveries.
+type lease struct {
+	ctx      context.Context // ends with the right: nothing is started after it
+	detached context.Context // the same values, never cancelled
+}
+
+func newLease(ctx context.Context) lease {
+	return lease{ctx: ctx, detached: context.WithoutCancel(ctx)}
+}
+
+// way is how a delivery came to a sender.
+type way int
+
+const (
+	express     way = iota // in a bundle
+	fromBacklog            // out of its endpoint's backlog
+)
+
+// deliver takes d as far as it can be taken now and returns what came of it.
+func (s *Sender) deliver(l lease, d *core.Delivery, via way) *verdict {
 	for range maxRestarts {
-		rec, v := s.ready(r, d)
+		rec, v := s.ready(l, d, via)
 		if v == nil {
-			v = s.try(r, d, rec)
+			v = s.try(l, d, rec, via)
 		}
 		if v != nil {
 			return v
@@ -72,23 +88,33 @@ func (r *run) deliver(i int) *verdict {
 }
 
 // ready returns the record to send d under, or the verdict if it cannot be sent.
-func (s *Sender) ready(r *run, d *core.Delivery) (*record, *verdict) {
-	if now := s.now(); s.expired(d, now) {
+func (s *Sender) ready(l lease, d *core.Delivery, via way) (*record, *verdict) {
+	if now := s.now(); s.expired(d, via, now) {
 		return nil, ended(d, core.ReasonExpired, now)
 	}
-	rec, err := s.record(r.ctx, d)
+	rec, err := s.record(l.ctx, d)
 	switch now := s.now(); {
 	case err != nil:
 		return nil, open(fmt.Errorf("read endpoint record: %w", err))
 	case rec.endpoint == nil:
 		return nil, ended(d, core.ReasonDeleted, now)
-	case !rec.endpoint.Enabled:
+	case !rec.endpoint.Enabled && rec.endpoint.Drop:
 		return nil, ended(d, core.ReasonDisabled, now)
 	case late(d, rec, now):
 		return nil, ended(d, core.ReasonExpired, now)
-	case rec.targetErr != nil:
+	case !rec.endpoint.Enabled:
+		return nil, parked(d, core.Condition{}, now.Add(heldLook))
+	case via == express && rec.endpoint.Paced():
+		return nil, parked(d, core.Condition{}, time.Time{})
+	}
+	if via == express {
+		if c, parks := s.health.parks(rec.endpoint, s.now()); parks {
+			return nil, parked(d, c, time.Time{})
+		}
+	}
+	if rec.targetErr != nil {
 		// The URL was accepted under other rules than those in force now.
-		res := egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
+		now, res := s.now(), egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
 		return nil, s.judge(d, rec, &res, now, now)
 	}
 	return rec, nil
@@ -111,17 +137,17 @@ func (s *Sender) record(ctx context.Context, d *core.Delivery) (rec *record, err
 
 // try makes one attempt of d under rec. It returns nil if nothing was written
 // because rec no longer held, and could not be replaced.
-func (s *Sender) try(r *run, d *core.Delivery, rec *record) *verdict {
+func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
 	a := s.attempts.Get().(*attempt)
 	began := s.now()
-	a.lease, a.d, a.rec = r.ctx, d, rec
+	a.lease, a.d, a.rec = l.ctx, d, rec
 	span, trace := s.startSpan(d, began)
 	if !s.hideTrace {
 		a.trace = trace
 	}
 	// An attempt under way is finished even when the lease is lost: cut off, it
 	// would be in doubt, and it is short.
-	res := s.client.Post(r.detached, began.Add(s.deliveryTimeout), rec.target, a.compose)
+	res := s.client.Post(l.detached, began.Add(s.deliveryTimeout), rec.target, a.compose)
 	rec = a.rec
 	a.lease, a.d, a.rec, a.trace = nil, nil, nil, nil
 	s.attempts.Put(a)
@@ -131,10 +157,13 @@ func (s *Sender) try(r *run, d *core.Delivery, rec *record) *verdict {
 		return s.unwritten(d, rec, res.Err, ended)
 	}
 	v := s.judge(d, rec, &res, began, ended)
-	s.metrics.started(d, began)
+	if via == express { // how long a backlog makes wait is told by its own metrics
+		s.metrics.started(d, began)
+	}
 	s.metrics.attempted(v, &res)
 	s.troubles.note(v, &res)
-	s.logAttempt(r.ctx, v, &res)
+	s.consider(v, rec, &res)
+	s.logAttempt(l.ctx, v, &res)
 	if span != nil {
 		endSpan(span, v, &res, rec.target, ended)
 	}
@@ -236,20 +265,18 @@ func (a *attempt) appendHeader(dst []byte, now time.Time) ([]byte, error) {
 	return appendTrace(append(dst, '\r', '\n'), a.trace), nil
 }
 
-// turn runs delivery i. A panic is logged and leaves the delivery unsettled: its
-// task comes back later, and the process lives on for all others.
-func (r *run) turn(i int) (v *verdict) {
-	d := &r.b.Deliveries[i]
+// turn runs d. A panic is logged and leaves the delivery unsettled: it comes back
+// later, and the process lives on for all others.
+func (s *Sender) turn(l lease, d *core.Delivery, via way) (v *verdict) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.s.logger.Error("panic in an attempt", "delivery", d.ID, "endpoint", d.Endpoint,
+			s.logger.Error("panic in an attempt", "delivery", d.ID, "endpoint", d.Endpoint,
 				"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			v = open(fmt.Errorf("%w: %v", errPanic, p))
 		}
-		v.index = i
 	}()
-	v = r.deliver(i)
-	r.s.metrics.judged(v)
+	v = s.deliver(l, d, via)
+	s.metrics.judged(v)
 	return v
 }
 

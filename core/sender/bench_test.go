@@ -15,7 +15,10 @@ import (
 
 // nowhere stores nothing and answers 200 at once: what remains is the sender's
 // own work.
-type nowhere struct{ endpoint *core.Endpoint }
+type nowhere struct {
+	*stubBacklogs
+	endpoint *core.Endpoint
+}
 
 func (n nowhere) Records(_ context.Context, refs []core.EndpointRef) ([]*core.Endpoint, error) {
 	out := make([]*core.Endpoint, len(refs))
@@ -50,12 +53,12 @@ func BenchmarkHandle(b *testing.B) {
 			keyring := testKeyring(b, "k1")
 			ref := core.EndpointRef{Organization: testOrg, ID: core.NewEndpointID()}
 			_, secret := keyring.NewSecret(ref, 1, time.Now())
-			stub := nowhere{&core.Endpoint{
+			stub := nowhere{stubBacklogs: newStubBacklogs(), endpoint: &core.Endpoint{
 				ID: ref.ID, Organization: ref.Organization, URL: "https://example.com/", Enabled: true,
 				Secrets: []core.Secret{secret},
 			}}
 			s, err := New(Options{
-				Store: stub, Queue: stub, Client: stub, Keyring: keyring, Schedule: testSchedule(),
+				Store: stub, Queue: stub, Client: stub, Keyring: keyring, Announcer: &stubAnnouncer{}, Schedule: testSchedule(),
 				DeliveryTimeout: 15 * time.Second, Concurrency: 128,
 				Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 			})

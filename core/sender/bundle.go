@@ -21,11 +21,11 @@ const (
 // it, except the lanes, which it shares with its workers, and what is handed to
 // a settling under way.
 type run struct {
-	s        *Sender
-	ctx      context.Context // the lease
-	detached context.Context // the same values, never cancelled
-	b        *core.Bundle
-	limit    time.Time // nothing is started after it
+	s *Sender
+	lease
+	b     *core.Bundle
+	books books
+	limit time.Time // nothing is started after it
 
 	lanes    lanes
 	waiter   *waiter
@@ -49,10 +49,11 @@ type run struct {
 
 func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 	r := &run{
-		s: s, ctx: ctx, detached: context.WithoutCancel(ctx), b: b,
+		s: s, lease: newLease(ctx), b: b,
 		limit:  s.now().Add(s.startLimit),
 		waiter: newWaiter(), settleDone: make(chan error, 1),
 	}
+	r.books = books{s: s, detached: r.detached, name: b.ID, note: r.mark}
 	r.lanes = lanes{slots: s.slots, limits: s.limits, waiter: r.waiter, all: make(map[string]*lane, 1)}
 	for i := range b.Deliveries {
 		if i < len(b.Settled) && b.Settled[i] {
@@ -125,18 +126,40 @@ func (r *run) startWorker() {
 // work sends delivery i, and what follows it in its lane.
 func (r *run) work(l *lane, i int) {
 	since, ok := r.s.now(), true
+	w := r.s.overtime.add(r.leaveSlot)
+	defer r.s.overtime.remove(w)
 	for ok {
-		v := r.turn(i)
+		d := &r.b.Deliveries[i]
+		w.start(d, r.s.now())
+		v := r.s.turn(r.lease, d, express)
+		v.index, v.overtime = i, r.s.overtime.stop(w)
 		mayStart := r.ctx.Err() == nil && !r.s.isDraining()
 		i, ok = r.lanes.next(l, v, mayStart, since, r.s.now)
 	}
 }
 
+// leaveSlot gives back what an attempt in overtime must not hold: its slot and its
+// place in the admission. It is called by the watch.
+func (r *run) leaveSlot() {
+	r.s.slots.leave()
+	if r.alone { // and so the loop's goroutine is the one that is in the attempt
+		r.s.admission.leave(r.admitted)
+		return
+	}
+	r.lanes.late()
+}
+
 // takeAll receives what the workers found.
 func (r *run) takeAll() {
-	verdicts := r.lanes.collect()
-	r.leaveAdmission(len(verdicts))
+	verdicts, late := r.lanes.collect()
+	r.leaveAdmission(late)
 	for _, v := range verdicts {
+		switch {
+		case !v.overtime:
+			r.leaveAdmission(1)
+		case r.alone:
+			r.admitted = 0 // see leaveSlot
+		}
 		if v.step == stepOpen {
 			r.fail(v.err)
 			continue
@@ -211,7 +234,7 @@ func (r *run) settleDue() bool {
 func (r *run) startSettling() {
 	r.settling, r.collected, r.settleNow = r.collected, nil, false
 	verdicts, done := r.settling, r.done
-	go func() { r.settleDone <- r.settle(verdicts, done, settlePatience) }()
+	go func() { r.settleDone <- r.books.settle(verdicts, done, settlePatience) }()
 }
 
 // endSettling takes back what startSettling gave away.
@@ -246,7 +269,7 @@ func (r *run) finish() error {
 		if r.settleFailed {
 			patience = lastPatience
 		}
-		err := r.settle(r.collected, r.done, patience)
+		err := r.books.settle(r.collected, r.done, patience)
 		left := r.count(r.collected)
 		if err != nil {
 			return errors.Join(r.err, err)

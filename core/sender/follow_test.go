@@ -91,7 +91,7 @@ func TestAttemptSpans(t *testing.T) {
 		})
 		f.poster.answer = func(request) egress.Result {
 			if len(f.poster.all()) == 1 {
-				return egress.Result{Status: 503, Connect: 30 * time.Millisecond, FirstByte: 200 * time.Millisecond}
+				return egress.Result{Status: 500, Connect: 30 * time.Millisecond, FirstByte: 200 * time.Millisecond}
 			}
 			return egress.Result{Reason: core.ReasonTimeout, Reused: true}
 		}
@@ -129,7 +129,7 @@ func TestAttemptSpans(t *testing.T) {
 			}
 			failure := "status_5xx"
 			if i == 0 {
-				want["http.response.status_code"], want["sealpost.connection_reused"] = "503", "false"
+				want["http.response.status_code"], want["sealpost.connection_reused"] = "500", "false"
 				want["sealpost.connect_seconds"], want["sealpost.first_byte_seconds"] = "0.03", "0.2"
 			} else {
 				failure = "timeout"

@@ -37,6 +37,7 @@ type lanes struct {
 	running int              // attempts in flight
 	halted  bool             // nothing new is started
 	inbox   []*verdict       // for the loop
+	overdue int              // attempts that left their slot since the loop last looked
 }
 
 // add puts a delivery at the end of its endpoint's lane. It is for the time
@@ -73,13 +74,22 @@ func (ls *lanes) wantsSlot() bool {
 	return len(ls.ready) > 0
 }
 
-// collect returns the verdicts that came since the last call.
-func (ls *lanes) collect() []*verdict {
+// collect returns the verdicts that came since the last call, and how many attempts
+// left their slot.
+func (ls *lanes) collect() (inbox []*verdict, late int) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	inbox := ls.inbox
-	ls.inbox = nil
-	return inbox
+	inbox, late = ls.inbox, ls.overdue
+	ls.inbox, ls.overdue = nil, 0
+	return inbox, late
+}
+
+// late says that an attempt left its slot.
+func (ls *lanes) late() {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.overdue++
+	ls.waiter.ring()
 }
 
 // begin returns the next delivery whose endpoint is not full, for a new worker
@@ -115,13 +125,13 @@ func (ls *lanes) begin() (l *lane, index, crowded int) {
 
 // next hands in the verdict of a worker of lane l, which has its slot of the
 // process since then, and returns the delivery that the worker goes on with. ok
-// is false if there is none: both slots are given back.
+// is false if there is none: its slots are given back.
 func (ls *lanes) next(l *lane, v *verdict, mayStart bool, since time.Time, now func() time.Time) (index int, ok bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	ls.inbox = append(ls.inbox, v)
 	urgent := v.urgent()
-	if mayStart && !urgent && !ls.halted && len(l.indexes) > l.held && (!ls.slots.wanted() || now().Sub(since) < turnTime) {
+	if mayStart && !urgent && !v.overtime && !ls.halted && len(l.indexes) > l.held && (!ls.slots.wanted() || now().Sub(since) < turnTime) {
 		if len(ls.inbox) >= settleGroup {
 			ls.waiter.ring()
 		}
@@ -129,7 +139,9 @@ func (ls *lanes) next(l *lane, v *verdict, mayStart bool, since time.Time, now f
 	}
 	ls.running--
 	ls.keep(l)
-	ls.slots.leave()
+	if !v.overtime {
+		ls.slots.leave()
+	}
 	if urgent || l.ready || ls.running == 0 || len(ls.inbox) >= settleGroup {
 		ls.waiter.ring()
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func testLanes(perEndpoint, slotCount int, deliveries ...string) *lanes {
-	ls := &lanes{slots: newSlots(slotCount), limits: newLimiter(perEndpoint), waiter: newWaiter(), all: make(map[string]*lane)}
+	ls := &lanes{slots: newSlots(slotCount), limits: newLimiter(perEndpoint, time.Now), waiter: newWaiter(), all: make(map[string]*lane)}
 	for i, endpoint := range deliveries {
 		ls.add(endpoint, i)
 	}
@@ -59,7 +59,7 @@ func TestWorkerGoesOn(t *testing.T) {
 			if got := ls.busy(); got != tt.goesOn {
 				t.Errorf("busy: %t", got)
 			}
-			if vs := ls.collect(); len(vs) != 1 || vs[0] != &tt.v {
+			if vs, _ := ls.collect(); len(vs) != 1 || vs[0] != &tt.v {
 				t.Errorf("collected %v", vs)
 			}
 			if !tt.goesOn && (l.held != 1 || !ls.wantsSlot()) {
@@ -91,7 +91,7 @@ func TestLaneEmptiedWhileItWaits(t *testing.T) {
 	if _, ok := ls.next(l, &verdict{index: second}, true, now(), now); ok {
 		t.Fatal("there is a third delivery")
 	}
-	if got := ls.collect(); len(got) != 2 || !ls.over() {
+	if got, _ := ls.collect(); len(got) != 2 || !ls.over() {
 		t.Errorf("collected %d, over %t", len(got), ls.over())
 	}
 	if ls.slots.inUse() != 0 || len(ls.limits.gates) != 0 {

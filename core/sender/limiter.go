@@ -3,6 +3,7 @@ package sender
 import (
 	"slices"
 	"sync"
+	"time"
 )
 
 // limiter bounds the attempts in flight to each endpoint. Nobody blocks in it:
@@ -13,15 +14,17 @@ import (
 // holds at most as many as there are slots in the process.
 type limiter struct {
 	max int // attempts in flight per endpoint
+	now func() time.Time
 
 	mu    sync.Mutex
 	gates map[string]*gate // by endpoint id
 }
 
-// gate is one endpoint's count. While anybody waits, inFlight is max.
+// gate is one endpoint's count. While anybody waits, inFlight is at least max.
 type gate struct {
 	inFlight int
 	waiting  []*waiter // oldest first, each at most once
+	open     time.Time // until then there is no limit
 }
 
 // waiter is where a bundle receives slots. Its bell rings when granted grew, or
@@ -39,8 +42,8 @@ func (w *waiter) ring() {
 	}
 }
 
-func newLimiter(perEndpoint int) *limiter {
-	return &limiter{max: perEndpoint, gates: make(map[string]*gate)}
+func newLimiter(perEndpoint int, now func() time.Time) *limiter {
+	return &limiter{max: perEndpoint, now: now, gates: make(map[string]*gate)}
 }
 
 func newWaiter() *waiter { return &waiter{bell: make(chan struct{}, 1)} }
@@ -55,12 +58,30 @@ func (l *limiter) acquire(endpoint string, w *waiter) bool {
 		g = &gate{}
 		l.gates[endpoint] = g
 	}
-	if g.inFlight >= l.max {
+	if g.inFlight >= l.max && !(!g.open.IsZero() && l.now().Before(g.open)) {
 		g.waiting = append(g.waiting, w)
 		return false
 	}
 	g.inFlight++
 	return true
+}
+
+// open lifts the limit of an endpoint until then, and grants a slot to all who wait
+// for one: its deliveries are no longer sent, so there is nothing to bound.
+func (l *limiter) open(endpoint string, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g := l.gates[endpoint]
+	if g == nil {
+		return
+	}
+	g.open = until
+	for _, w := range g.waiting {
+		g.inFlight++
+		w.granted = append(w.granted, endpoint)
+		w.ring()
+	}
+	g.waiting = nil
 }
 
 // release gives a slot back: to the first who waits, if there is one.
@@ -72,7 +93,7 @@ func (l *limiter) release(endpoint string) {
 
 func (l *limiter) releaseLocked(endpoint string) {
 	g := l.gates[endpoint]
-	if len(g.waiting) > 0 {
+	if len(g.waiting) > 0 && g.inFlight <= l.max {
 		w := g.waiting[0]
 		g.waiting = slices.Delete(g.waiting, 0, 1)
 		w.granted = append(w.granted, endpoint)

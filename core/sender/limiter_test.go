@@ -6,11 +6,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestLimiterGrantsInTurn(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(1)
+	l := newLimiter(1, time.Now)
 	first, second, third := newWaiter(), newWaiter(), newWaiter()
 	if !l.acquire("a", first) || !l.acquire("b", first) {
 		t.Fatal("a free endpoint has no slot")
@@ -41,7 +42,7 @@ func TestLimiterGrantsInTurn(t *testing.T) {
 // A slot that was handed to who leaves goes on to the next, not back to it.
 func TestLimiterLeave(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(1)
+	l := newLimiter(1, time.Now)
 	holder, leaving, next := newWaiter(), newWaiter(), newWaiter()
 	for _, endpoint := range []string{"a", "b"} {
 		l.acquire(endpoint, holder)
@@ -72,7 +73,7 @@ func TestLimiterLeave(t *testing.T) {
 func TestLimiterUnderLoad(t *testing.T) {
 	t.Parallel()
 	const limit, workers, rounds = 3, 16, 300
-	l := newLimiter(limit)
+	l := newLimiter(limit, time.Now)
 	endpoints := []string{"a", "b", "c"}
 	var inFlight [3]atomic.Int64
 	var wg sync.WaitGroup
@@ -113,7 +114,7 @@ func TestLimiterUnderLoad(t *testing.T) {
 // Who has nothing left to send takes no slot from others, granted or not.
 func TestLimiterCancel(t *testing.T) {
 	t.Parallel()
-	l := newLimiter(1)
+	l := newLimiter(1, time.Now)
 	holder, leaving, next := newWaiter(), newWaiter(), newWaiter()
 	for _, w := range []*waiter{holder, leaving, next} {
 		l.acquire("a", w)

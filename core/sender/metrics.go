@@ -27,6 +27,12 @@ type metrics struct {
 	deferred         prometheus.Counter
 	settleRepeats    prometheus.Counter
 	endpointsStopped prometheus.Counter
+	conditions       map[core.State]prometheus.Counter
+	parked           prometheus.Counter
+	probes           prometheus.Counter
+	drains           prometheus.Gauge
+	warnings         prometheus.Counter
+	unannounced      prometheus.Counter
 }
 
 // phases are the parts of an attempt that happened.
@@ -42,7 +48,7 @@ func attemptBuckets() []float64 {
 
 // newMetrics registers the metrics with r. concurrency is the number of attempts
 // that may be in flight, inFlight returns how many are.
-func newMetrics(r prometheus.Registerer, concurrency int, inFlight func() float64) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, concurrency int, inFlight, overtime func() float64) (*metrics, error) {
 	reg := &registrar{r: r}
 	m := &metrics{
 		attempts: counters(reg, "sealpost_sender_attempts_total",
@@ -70,8 +76,23 @@ func newMetrics(r prometheus.Registerer, concurrency int, inFlight func() float6
 		settleRepeats: reg.counter("sealpost_sender_settle_repeats_total",
 			"Writes of results that had to be repeated because Redis failed."),
 		endpointsStopped: reg.counter("sealpost_sender_endpoints_disabled_total",
-			"Endpoints disabled because they answered 410 or `webhook-delivery: disable`."),
+			"Endpoints disabled because they answered 410 or `webhook-delivery: disable`, or did nothing but fail for too long."),
+		conditions: counters(reg, "sealpost_endpoint_changes_total",
+			"Endpoints that were found to be in a state, by state; active and disabled are counted elsewhere.", "state",
+			[]core.State{core.StateSlow, core.StateThrottled, core.StatePaused, core.StateFailing, core.StateCatchingUp}),
+		parked: reg.counter("sealpost_sender_parked_total",
+			"Deliveries put into the backlogs of their endpoints without an attempt."),
+		probes: reg.counter("sealpost_sender_probes_total",
+			"Attempts made to find out whether a failing endpoint works again."),
+		warnings: reg.counter("sealpost_sender_endpoint_warnings_total",
+			"Warnings that an endpoint does nothing but fail and is going to be disabled."),
+		unannounced: reg.counter("sealpost_sender_announcements_failed_total",
+			"System events about endpoints that could not be stored."),
+		drains: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sealpost_sender_drains", Help: "Backlogs that are being worked off by this process.",
+		}),
 	}
+	reg.add(m.drains)
 	parts := reg.histograms("sealpost_sender_attempt_phase_duration_seconds",
 		"Duration of the parts of attempts, of those that happened: a reused connection has only first_byte, which runs from the first byte of the request to the first of the response.",
 		"phase", attemptBuckets()...)
@@ -87,8 +108,11 @@ func newMetrics(r prometheus.Registerer, concurrency int, inFlight func() float6
 		Name: "sealpost_sender_concurrency", Help: "Attempts that may be in flight.",
 	}, func() float64 { return float64(concurrency) }))
 	reg.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "sealpost_sender_in_flight", Help: "Attempts in flight.",
+		Name: "sealpost_sender_in_flight", Help: "Attempts in flight, but for those that take long or came out of backlogs.",
 	}, inFlight))
+	reg.add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sealpost_sender_waiting_in_flight", Help: "Attempts in flight that take long, and attempts out of backlogs: they hold up no others.",
+	}, overtime))
 	return m, reg.err
 }
 
@@ -106,6 +130,8 @@ func (m *metrics) ended(v *verdict) {
 		m.retries.Inc()
 	case stepDefer:
 		m.deferred.Inc()
+	case stepPark:
+		m.parked.Inc()
 	}
 	if v.status == core.StatusDelivered {
 		m.attemptsNeeded.Observe(float64(v.delivery.Attempts))

@@ -72,7 +72,7 @@ func TestMetrics(t *testing.T) {
 # HELP sealpost_sender_concurrency Attempts that may be in flight.
 # TYPE sealpost_sender_concurrency gauge
 sealpost_sender_concurrency 128
-# HELP sealpost_sender_in_flight Attempts in flight.
+# HELP sealpost_sender_in_flight Attempts in flight, but for those that take long or came out of backlogs.
 # TYPE sealpost_sender_in_flight gauge
 sealpost_sender_in_flight 0
 `

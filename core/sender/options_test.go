@@ -20,6 +20,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"Queue", func(o *Options) { o.Queue = nil }},
 		{"Client", func(o *Options) { o.Client = nil }},
 		{"Keyring", func(o *Options) { o.Keyring = nil }},
+		{"Announcer", func(o *Options) { o.Announcer = nil }},
+		{"duration", func(o *Options) { o.DisableAfter = -1 }},
 		{"Logger", func(o *Options) { o.Logger = nil }},
 		{"Registerer", func(o *Options) { o.Registerer = nil }},
 		{"Schedule", func(o *Options) { o.Schedule.Base = 0 }},
@@ -32,7 +34,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		t.Run(tt.field, func(t *testing.T) {
 			t.Parallel()
 			o := Options{
-				Store: &stubStore{}, Queue: &stubQueue{}, Client: &stubPoster{}, Keyring: testKeyring(t, "k1"),
+				Store: &stubStore{}, Queue: &stubQueue{}, Client: &stubPoster{}, Keyring: testKeyring(t, "k1"), Announcer: &stubAnnouncer{},
 				Schedule: testSchedule(), DeliveryTimeout: time.Second, Concurrency: 1,
 				Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
 			}
@@ -55,7 +57,7 @@ func TestRegisteringTwiceFails(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
 	_, err := New(Options{
-		Store: f.store, Queue: f.queue, Client: f.poster, Keyring: f.keyring, Schedule: testSchedule(),
+		Store: f.store, Queue: f.queue, Client: f.poster, Keyring: f.keyring, Announcer: f.told, Schedule: testSchedule(),
 		DeliveryTimeout: time.Second, Concurrency: 1, Logger: slog.New(slog.DiscardHandler), Registerer: f.reg,
 	})
 	if err == nil {

@@ -13,6 +13,10 @@ const (
 	// derived: an operator has to act, so there is no hurry.
 	holdTime = 30 * time.Second
 
+	// heldLook is how often the backlog of a disabled endpoint is looked at: for
+	// what has become too old, and in case that nobody said that it was enabled.
+	heldLook = 5 * time.Minute
+
 	// restartDelay is how long a delivery waits that met too many changes of its
 	// endpoint, or got no connection because others use all that its host may have.
 	restartDelay = time.Second
@@ -37,13 +41,16 @@ const (
 	stepRetry             // its own retry task
 	stepDead              // a dead letter
 	stepDefer             // back to the queue as it is, no attempt spent
+	stepPark              // to the backlog of its endpoint as it is, no attempt spent
+	stepStay              // none: it stays where it is in the backlog of its endpoint
 	stepOpen              // none: the delivery stays unsettled, and its task comes back
 )
 
 // verdict is what came of a delivery in this run, and how far that is stored.
 // Whoever settles it owns it.
 type verdict struct {
-	index    int // in the bundle
+	index    int          // in the bundle
+	entry    core.Waiting // in the backlog; of the delivery itself see delivery
 	step     step
 	outcome  core.Outcome // "" for a delivery that only goes back to the queue
 	status   core.Status  // "" while the delivery goes on without an attempt
@@ -52,10 +59,12 @@ type verdict struct {
 	row      core.Attempt
 	hasRow   bool
 	aged     bool      // given up because a further attempt would begin too late, see core.Event.TooOld
+	overtime bool      // the attempt left its slot before it ended
 	asked    bool      // the response asked to disable the endpoint, whatever its status
-	due      time.Time // stepDefer: not before; zero: at once
+	due      time.Time // stepDefer: not before; stepPark: when the backlog has to be looked at; zero: at once
 	revision uint64    // of the URL that answered; where disabling is set only
 	err      error     // stepOpen: why
+	finding            // what the attempt told about its endpoint
 
 	confirmed bool // the step is done
 	written   bool // row and mark were sent, and may have arrived
@@ -83,6 +92,8 @@ func (v *verdict) disabling() core.Reason {
 		return v.reason
 	case v.asked:
 		return core.ReasonDisableAsked
+	case v.tooLong:
+		return core.ReasonFailing
 	}
 	return ""
 }
@@ -161,8 +172,13 @@ func (s *Sender) nextDue(d *core.Delivery, retryAfter string, now time.Time) (ti
 // than its schedule drew it out.
 func (s *Sender) giveUpAt(d *core.Delivery) time.Time { return d.Event.AcceptedAt.Add(s.lifetime) }
 
-// expired reports whether d has to be given up without another attempt.
-func (s *Sender) expired(d *core.Delivery, now time.Time) bool {
+// expired reports whether d has to be given up without another attempt. In a
+// backlog it may wait longer: it was not the delivery's own failures that held it
+// up.
+func (s *Sender) expired(d *core.Delivery, via way, now time.Time) bool {
+	if via == fromBacklog {
+		return !now.Before(d.Event.AcceptedAt.Add(max(s.lifetime, s.backlogRetention)))
+	}
 	due := d.Due
 	if due.IsZero() {
 		due = d.Event.AcceptedAt
@@ -220,6 +236,12 @@ func (s *Sender) postponed(d *core.Delivery, rec *record, now time.Time) *verdic
 // putBack is the verdict on a delivery that goes back to the queue as it is.
 func putBack(d *core.Delivery, due time.Time) *verdict {
 	return &verdict{delivery: *d, step: stepDefer, due: due}
+}
+
+// parked is the verdict on a delivery that goes to its endpoint's backlog, because
+// of c if that is one, to be looked at when due.
+func parked(d *core.Delivery, c core.Condition, due time.Time) *verdict {
+	return &verdict{delivery: *d, step: stepPark, due: due, finding: finding{condition: c}}
 }
 
 // open is the verdict on a delivery that could not be judged because of err.

@@ -130,7 +130,7 @@ func TestExpired(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			d := core.Delivery{Due: tt.due, Event: &core.Event{AcceptedAt: accepted}}
-			if got := f.expired(&d, tt.now); got != tt.want {
+			if got := f.expired(&d, express, tt.now); got != tt.want {
 				t.Errorf("expired = %t; want %t", got, tt.want)
 			}
 		})
@@ -148,7 +148,7 @@ func TestLifetimeAllowsEveryAttempt(t *testing.T) {
 	now := time.Unix(1000, 0)
 	d := core.Delivery{Event: &core.Event{AcceptedAt: now}}
 	for n := 1; n <= 12; n++ {
-		if f.expired(&d, now) {
+		if f.expired(&d, express, now) {
 			t.Fatalf("expired before attempt %d", n)
 		}
 		now = now.Add(15 * time.Second)

@@ -42,6 +42,34 @@ type store interface {
 	// UpdateEndpoint changes an endpoint's record atomically. It returns the error
 	// of change as it is, and CodeNotFound if there is no such endpoint.
 	UpdateEndpoint(ctx context.Context, ref core.EndpointRef, change func(*core.Endpoint) error) (*core.Endpoint, error)
+
+	backlogs
+}
+
+// backlogs is what a sender needs of the deliveries that wait in Redis because
+// their endpoints cannot take them now.
+type backlogs interface {
+	// Park adds to backlogs and notes conditions; the result is parallel to ps.
+	Park(ctx context.Context, ps []core.Parking) ([]core.Parked, error)
+	// ClaimBacklogs claims at most most backlogs that are due, and says after what
+	// time the next one will be; 0: unknown.
+	ClaimBacklogs(ctx context.Context, most int) (claims []core.Claim, next time.Duration, err error)
+	// AwaitBacklogs returns when a backlog may be due, or after hold.
+	AwaitBacklogs(ctx context.Context, hold time.Duration) error
+	// HoldClaim keeps a claim for another core.ClaimLease and notes its condition.
+	// held is false if it is somebody else's by now.
+	HoldClaim(ctx context.Context, c core.Claim) (held bool, err error)
+	// ReleaseClaim ends a claim; see core.Release. released is false if the claim
+	// stays because more waits.
+	ReleaseClaim(ctx context.Context, r core.Release) (released bool, err error)
+	// Backlog returns at most most deliveries of a backlog that come after an entry,
+	// "" being before the oldest. Beside an error those before it are returned.
+	Backlog(ctx context.Context, ref core.EndpointRef, after string, most int) ([]core.Waiting, error)
+	// NoteRecovered forgets since when endpoints had done nothing but fail.
+	NoteRecovered(ctx context.Context, refs []core.EndpointRef) error
+	// RaiseWarning notes a warning in percent, and reports whether it is the first of
+	// that height.
+	RaiseWarning(ctx context.Context, ref core.EndpointRef, percent int) (raised bool, err error)
 }
 
 // queue takes deliveries that go on.
@@ -74,6 +102,10 @@ type Options struct {
 	Concurrency     int           // attempts in flight in this process
 	PerEndpoint     int           // of these, to one endpoint; 0: DefaultPerEndpoint
 	HandlerLimit    time.Duration // of one call of Handle; 0: DefaultHandlerLimit
+
+	BacklogRetention time.Duration // how long a delivery waits in a backlog, at least as long as the whole Schedule lasts
+	DisableAfter     time.Duration // of nothing but failures an endpoint is disabled; 0: never
+	Announcer        announcer     // of disabled endpoints and of warnings
 
 	Tracer    core.Tracer // nil: attempts are not traced
 	HideTrace bool        // receivers get neither traceparent nor tracestate
@@ -110,6 +142,8 @@ func (o Options) withDefaults() (Options, error) {
 		{o.Queue == nil, "Queue is missing"},
 		{o.Client == nil, "Client is missing"},
 		{o.Keyring == nil, "Keyring is missing"},
+		{o.Announcer == nil, "Announcer is missing"},
+		{o.BacklogRetention < 0 || o.DisableAfter < 0, "a duration is negative"},
 		{o.Logger == nil, "Logger is missing"},
 		{o.Registerer == nil, "Registerer is missing"},
 		{o.DeliveryTimeout <= 0, "DeliveryTimeout must be above 0"},
@@ -136,18 +170,27 @@ type Sender struct {
 	queue  queue
 	client poster
 
-	schedule        retry.Schedule
-	deliveryTimeout time.Duration
-	lifetime        time.Duration // of a delivery, from accept to giving up
-	startLimit      time.Duration
+	schedule         retry.Schedule
+	deliveryTimeout  time.Duration
+	lifetime         time.Duration // of a delivery, from accept to giving up
+	backlogRetention time.Duration
+	startLimit       time.Duration
+	disableAfter     time.Duration
+	perEndpoint      int
+	announcer        announcer
 
 	slots      *slots
 	admission  *admission
 	limits     *limiter
+	overtime   *overtime
+	health     *health
 	records    *records
 	attempts   sync.Pool // of *attempt
 	mismatches *reminder
 	troubles   *troubles
+
+	drains      chan struct{} // a semaphore: backlogs that are being worked off
+	drainPlaces chan struct{} // a semaphore: attempts out of backlogs in flight
 
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
@@ -170,19 +213,25 @@ func New(o Options) (*Sender, error) {
 	s := &Sender{
 		store: o.Store, queue: o.Queue, client: o.Client,
 		schedule: o.Schedule, deliveryTimeout: o.DeliveryTimeout, startLimit: o.startLimit(),
-		lifetime:   o.Schedule.Total() + time.Duration(o.Schedule.MaxAttempts)*(o.DeliveryTimeout+attemptSlack),
-		slots:      newSlots(o.Concurrency),
-		admission:  newAdmission(admittedPerSlot * o.Concurrency),
-		limits:     newLimiter(o.PerEndpoint),
-		records:    newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
-		mismatches: newReminder(),
-		troubles:   newTroubles(o.Now()),
-		draining:   make(chan struct{}),
-		tracer:     o.Tracer, hideTrace: o.HideTrace,
+		lifetime:         o.Schedule.Total() + time.Duration(o.Schedule.MaxAttempts)*(o.DeliveryTimeout+attemptSlack),
+		slots:            newSlots(o.Concurrency),
+		admission:        newAdmission(admittedPerSlot * o.Concurrency),
+		limits:           newLimiter(o.PerEndpoint, o.Now),
+		health:           newHealth(),
+		records:          newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
+		mismatches:       newReminder(),
+		troubles:         newTroubles(o.Now()),
+		backlogRetention: o.BacklogRetention, disableAfter: o.DisableAfter, perEndpoint: o.PerEndpoint, announcer: o.Announcer,
+		drains:      make(chan struct{}, maxDrains),
+		drainPlaces: make(chan struct{}, drainsPerSlot*o.Concurrency),
+		draining:    make(chan struct{}),
+		tracer:      o.Tracer, hideTrace: o.HideTrace,
 		logger: o.Logger, now: o.Now, rand: o.Rand,
 	}
+	s.overtime = newOvertime(overtimePerSlot*o.Concurrency, s.overdue, o.Now)
 	s.attempts.New = func() any { return newAttempt(s) }
-	s.metrics, err = newMetrics(o.Registerer, o.Concurrency, func() float64 { return float64(s.slots.inUse()) })
+	s.metrics, err = newMetrics(o.Registerer, o.Concurrency, func() float64 { return float64(s.slots.inUse()) },
+		func() float64 { return float64(len(s.overtime.places) + len(s.drainPlaces)) })
 	if err != nil {
 		return nil, fmt.Errorf("sender: register metrics: %w", err)
 	}
@@ -202,7 +251,7 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 	if r.pending == 0 {
 		// Nothing is pending, yet the task is here: its end was not noted. The mark
 		// says once more that all is settled, and lets the blob go.
-		return r.record(r.detached, nil, r.done)
+		return r.books.record(r.detached, nil, r.done)
 	}
 	r.admitted = s.admission.enter(ctx, r.pending, s.startLimit, s.draining)
 	defer func() { r.leaveAdmission(r.admitted) }()

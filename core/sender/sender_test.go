@@ -28,6 +28,7 @@ type fixture struct {
 	*Sender
 	t       *testing.T
 	store   *stubStore
+	told    *stubAnnouncer
 	queue   *stubQueue
 	poster  *stubPoster
 	trace   *trace
@@ -58,14 +59,16 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 	tr := &trace{}
 	f := &fixture{
 		t: t, trace: tr, reg: prometheus.NewPedanticRegistry(), logs: &syncBuffer{}, keyring: testKeyring(t, "k1"),
-		store:   &stubStore{trace: tr, endpoints: make(map[core.EndpointRef]core.Endpoint), dead: make(map[string]core.DeadLetter)},
+		told:    &stubAnnouncer{},
+		store:   &stubStore{stubBacklogs: newStubBacklogs(), trace: tr, endpoints: make(map[core.EndpointRef]core.Endpoint), dead: make(map[string]core.DeadLetter)},
 		queue:   &stubQueue{trace: tr, retried: make(map[string]core.Delivery)},
 		poster:  &stubPoster{},
 		secrets: make(map[core.EndpointRef]string),
 	}
 	o := Options{
 		Store: f.store, Queue: f.queue, Client: f.poster, Keyring: f.keyring,
-		Schedule: testSchedule(), DeliveryTimeout: 15 * time.Second, Concurrency: 128,
+		Announcer: f.told,
+		Schedule:  testSchedule(), DeliveryTimeout: 15 * time.Second, Concurrency: 128,
 		Logger:     slog.New(slog.NewJSONHandler(f.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: f.reg, Rand: func() float64 { return 0.5 },
 	}
@@ -79,14 +82,15 @@ func newFixture(t *testing.T, change func(*Options)) *fixture {
 	return f
 }
 
-// endpoint adds an endpoint and returns its name.
+// endpoint adds an endpoint, one that holds nothing while it is disabled, and
+// returns its name.
 func (f *fixture) endpoint(n int) core.EndpointRef {
 	ref := core.EndpointRef{Organization: testOrg, ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", n)}
 	secret, record := f.keyring.NewSecret(ref, 1, time.Now())
 	f.secrets[ref] = secret
 	f.store.endpoints[ref] = core.Endpoint{
 		ID: ref.ID, Organization: ref.Organization, URL: fmt.Sprintf("https://e%d.example.com/hook", n),
-		EventTypes: []string{"lead.created"}, Enabled: true, CreatedAt: time.Now(), Revision: 1, URLRevision: 1,
+		EventTypes: []string{"lead.created"}, Enabled: true, Drop: true, CreatedAt: time.Now(), Revision: 1, URLRevision: 1,
 		Secrets: []core.Secret{record},
 	}
 	return ref

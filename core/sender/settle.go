@@ -27,7 +27,18 @@ const (
 // errUnchanged says that an endpoint need not be disabled any more.
 var errUnchanged = errors.New("endpoint is disabled or moved already")
 
-// settle stores the verdicts, of a bundle of which done deliveries are settled
+// books are where the results of one bundle, or of one backlog, are kept.
+type books struct {
+	s        *Sender
+	detached context.Context // results are stored whatever became of the lease
+	name     string          // for logs
+
+	// note adds to rec that the deliveries of ready are settled, when done others
+	// are already. With nothing to note it changes nothing.
+	note func(rec *core.Record, ready []*verdict, done int)
+}
+
+// settle stores the verdicts, when done deliveries of the same bundle are settled
 // already, and repeats what fails until it is stored or patience has passed. It
 // does not obey the lease: what was sent has to be noted, and noting it twice
 // does no harm. Afterwards each verdict knows whether it is settled.
@@ -35,17 +46,17 @@ var errUnchanged = errors.New("endpoint is disabled or moved already")
 // The order makes a crash at any line a repetition and never a loss: first what
 // the delivery becomes (a retry task, a dead letter, a fresh bundle) is
 // confirmed, then its row is written, then its mark.
-func (r *run) settle(verdicts []*verdict, done int, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(r.detached, patience)
+func (k *books) settle(verdicts []*verdict, done int, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(k.detached, patience)
 	defer cancel()
-	for wait := newBackoff(r.s.rand); ; {
-		n, err := r.settleOnce(ctx, verdicts, done)
+	for wait := newBackoff(k.s.rand); ; {
+		n, err := k.settleOnce(ctx, verdicts, done)
 		if err == nil {
 			return nil
 		}
 		done += n
-		r.s.metrics.settleRepeats.Inc()
-		r.s.logger.Warn("results of attempts could not be stored", "bundle", r.b.ID, "error", err)
+		k.s.metrics.settleRepeats.Inc()
+		k.s.logger.Warn("results of attempts could not be stored", "of", k.name, "error", err)
 		if !wait.sleep(ctx) {
 			return fmt.Errorf("store results of attempts: %w", err)
 		}
@@ -54,8 +65,8 @@ func (r *run) settle(verdicts []*verdict, done int, patience time.Duration) erro
 
 // settleOnce stores what it can of the verdicts that are not settled yet and
 // returns how many it settled.
-func (r *run) settleOnce(ctx context.Context, verdicts []*verdict, done int) (int, error) {
-	confirmErr := r.s.confirm(ctx, verdicts)
+func (k *books) settleOnce(ctx context.Context, verdicts []*verdict, done int) (int, error) {
+	confirmErr := k.s.confirm(ctx, verdicts)
 	ready := make([]*verdict, 0, len(verdicts))
 	for _, v := range verdicts {
 		if v.confirmed && !v.settled {
@@ -65,39 +76,47 @@ func (r *run) settleOnce(ctx context.Context, verdicts []*verdict, done int) (in
 	if len(ready) == 0 {
 		return 0, confirmErr
 	}
-	if err := r.record(ctx, ready, done); err != nil {
+	if err := k.record(ctx, ready, done); err != nil {
 		return 0, errors.Join(confirmErr, err)
 	}
 	for _, v := range ready {
 		v.settled = true
-		r.s.metrics.ended(v)
-		r.s.logEnd(v)
+		k.s.metrics.ended(v)
+		k.s.logEnd(v)
 	}
 	return len(ready), confirmErr
 }
 
-// record writes rows and marks of confirmed verdicts.
-func (r *run) record(ctx context.Context, ready []*verdict, done int) error {
-	rec := core.Record{Attempts: make([]core.Attempt, 0, len(ready)), Mark: r.b.Mark}
-	rec.Mark.Indexes = make([]int, 0, len(ready))
-	rec.Mark.All = done+len(ready) == len(r.b.Deliveries)
+// record writes rows and notes of confirmed verdicts.
+func (k *books) record(ctx context.Context, ready []*verdict, done int) error {
+	rec := core.Record{Attempts: make([]core.Attempt, 0, len(ready))}
 	for _, v := range ready {
 		if v.hasRow {
 			rec.Attempts = append(rec.Attempts, v.row)
 		}
-		rec.Mark.Indexes = append(rec.Mark.Indexes, v.index)
 		rec.Repeated = rec.Repeated || v.written
 		v.written = true
 	}
-	if len(rec.Attempts) == 0 && rec.Mark.DoneKey == "" {
+	k.note(&rec, ready, done)
+	if len(rec.Attempts) == 0 && rec.Mark.DoneKey == "" && len(rec.Drained.Entries) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleCall)
 	defer cancel()
-	if err := r.s.store.Record(ctx, rec); err != nil {
+	if err := k.s.store.Record(ctx, rec); err != nil {
 		return fmt.Errorf("record attempts: %w", err)
 	}
 	return nil
+}
+
+// mark notes settled deliveries of the bundle.
+func (r *run) mark(rec *core.Record, ready []*verdict, done int) {
+	rec.Mark = r.b.Mark
+	rec.Mark.Indexes = make([]int, len(ready))
+	for i, v := range ready {
+		rec.Mark.Indexes[i] = v.index
+	}
+	rec.Mark.All = done+len(ready) == len(r.b.Deliveries)
 }
 
 // confirm does the step of every verdict that has one, and notes for each
@@ -107,12 +126,14 @@ func (s *Sender) confirm(ctx context.Context, verdicts []*verdict) error {
 	ctx, cancel := context.WithTimeout(ctx, settleCall)
 	defer cancel()
 	var retries, dead, back []*verdict
+	parkErr := s.confirmParked(ctx, verdicts)
+	s.noteFindings(ctx, verdicts)
 	recheckErr := s.recheck(ctx, verdicts)
 	for _, v := range verdicts {
 		switch {
 		case v.confirmed:
 		case recheckErr != nil && v.disabling() != "": // its endpoint may not be disabled yet
-		case v.step == stepNone:
+		case v.step == stepNone || v.step == stepStay:
 			v.confirmed = true
 		case v.step == stepDefer:
 			back = append(back, v)
@@ -123,7 +144,7 @@ func (s *Sender) confirm(ctx context.Context, verdicts []*verdict) error {
 			dead = append(dead, v)
 		}
 	}
-	return errors.Join(recheckErr, s.confirmRetries(ctx, retries), s.confirmDead(ctx, dead), s.confirmBack(ctx, back))
+	return errors.Join(parkErr, recheckErr, s.confirmRetries(ctx, retries), s.confirmDead(ctx, dead), s.confirmBack(ctx, back))
 }
 
 // recheck looks at the endpoints of what is about to be written. What would go
@@ -173,7 +194,7 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 // now: that one was never asked.
 func (s *Sender) disable(ctx context.Context, v *verdict) error {
 	ref := v.delivery.Ref()
-	_, err := s.store.UpdateEndpoint(ctx, ref, func(e *core.Endpoint) error {
+	e, err := s.store.UpdateEndpoint(ctx, ref, func(e *core.Endpoint) error {
 		if !e.Enabled || e.URLRevision != v.revision {
 			return errUnchanged
 		}
@@ -192,6 +213,7 @@ func (s *Sender) disable(ctx context.Context, v *verdict) error {
 		s.metrics.endpointsStopped.Inc()
 		s.logger.Info("endpoint disabled", "organization", ref.Organization, "endpoint", ref.ID,
 			"reason", v.disabling(), "delivery", v.delivery.ID)
+		s.announced(s.announcer.Disabled(ctx, e, v.disabling()))
 	}
 	s.records.forget(ref)
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/pace"
 )
 
 var errDown = errors.New("redis is down")
@@ -134,7 +135,10 @@ func TestSettlingFailsWhileAttemptsRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, func(o *Options) { o.PerEndpoint = 2 })
-		f.poster.answer = slowly
+		f.poster.answer = func(request) egress.Result {
+			time.Sleep(pace.SlowAfter - time.Millisecond)
+			return egress.Result{Status: 200}
+		}
 		// Down until the first settling, of what ended in the first second, was given
 		// up; up again within the patience of the last one.
 		up := time.Now().Add(settlePatience + lastPatience/2)

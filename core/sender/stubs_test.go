@@ -24,6 +24,7 @@ type stubStore struct {
 	updateFunc  func(core.EndpointRef) error
 
 	trace *trace
+	*stubBacklogs
 
 	mu        sync.Mutex
 	endpoints map[core.EndpointRef]core.Endpoint
@@ -53,6 +54,7 @@ func (s *stubStore) lookup(refs []core.EndpointRef) []*core.Endpoint {
 	for i, ref := range refs {
 		if e, ok := s.endpoints[ref]; ok {
 			e.Secrets = slices.Clone(e.Secrets)
+			s.fill(&e)
 			out[i] = &e
 		}
 	}
@@ -66,6 +68,7 @@ func (s *stubStore) Record(_ context.Context, r core.Record) error {
 			return err
 		}
 	}
+	s.remove(r.Drained)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.records = append(s.records, r)
@@ -232,6 +235,13 @@ func (q *stubQueue) retries() map[string]core.Delivery {
 	return out
 }
 
+// forget takes a retry out of the queue.
+func (q *stubQueue) forget(name string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.retried, name)
+}
+
 func (q *stubQueue) deferrals() []deferral {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -244,6 +254,12 @@ type request struct {
 	header textproto.MIMEHeader
 	body   string
 	at     time.Time
+}
+
+// host returns the name of the host that the request was for.
+func (r *request) host() string {
+	name, _ := r.target.HostPort()
+	return name
 }
 
 // stubPoster composes and answers 200 unless told otherwise.

@@ -75,5 +75,7 @@ func (s *deliverySettings) shared() map[string]string {
 		"SEALPOST_RETRY_CAP":             s.RetryCap.String(),
 		"SEALPOST_RETRY_MAX_ATTEMPTS":    fmt.Sprint(s.RetryMaxAttempts),
 		"SEALPOST_DEAD_LETTER_RETENTION": s.DeadLetterRetention.String(),
+		"SEALPOST_BACKLOG_RETENTION":     s.BacklogRetention.String(),
+		"SEALPOST_DISABLE_AFTER":         s.DisableAfter.String(),
 	}
 }

@@ -67,6 +67,8 @@ type deliverySettings struct {
 	Concurrency         int           `env:"SEALPOST_CONCURRENCY" default:"0" help:"Attempts in flight per sender process (0: 64 per core)."`
 	ShutdownTimeout     time.Duration `env:"SEALPOST_SHUTDOWN_TIMEOUT" default:"0s" help:"Time to finish attempts on SIGTERM (0s: delivery timeout + 5s; less than the delivery timeout is refused)."`
 	HideTrace           bool          `env:"SEALPOST_HIDE_TRACE" default:"false" help:"Send receivers neither traceparent nor tracestate."`
+	BacklogRetention    time.Duration `env:"SEALPOST_BACKLOG_RETENTION" default:"72h" help:"How long a delivery waits for an endpoint that is failing, paused or disabled (at least as long as the whole retry schedule lasts)."`
+	DisableAfter        time.Duration `env:"SEALPOST_DISABLE_AFTER" default:"120h" help:"An endpoint that does nothing but fail for so long is disabled (0s: never)."`
 	DeadLetterRetention time.Duration `env:"SEALPOST_DEAD_LETTER_RETENTION" default:"720h" help:"How long dead letters are kept."`
 }
 
@@ -81,6 +83,8 @@ const (
 	minDeliveryTimeout  = 100 * time.Millisecond
 	maxDeliveryTimeout  = 3 * time.Minute // a bundle has five
 	maxEndpointsCeiling = 10_000
+	maxBacklogRetention = 720 * time.Hour
+	minDisableAfter     = time.Minute
 	minPublishRate      = 0.001 // events a second
 	maxPublishRate      = 1e6
 	maxPublishBurst     = 10_000_000
@@ -185,6 +189,12 @@ func (s *deliverySettings) validate() error {
 	}
 	if s.DeadLetterRetention < time.Minute {
 		return badSetting("SEALPOST_DEAD_LETTER_RETENTION", "must be at least 1m")
+	}
+	if s.BacklogRetention < time.Minute || s.BacklogRetention > maxBacklogRetention {
+		return badSetting("SEALPOST_BACKLOG_RETENTION", fmt.Sprintf("must be between 1m and %v", maxBacklogRetention))
+	}
+	if s.DisableAfter != 0 && s.DisableAfter < minDisableAfter {
+		return badSetting("SEALPOST_DISABLE_AFTER", fmt.Sprintf("must be 0s or at least %v", minDisableAfter))
 	}
 	return nil
 }

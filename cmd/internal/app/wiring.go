@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/announce"
 	"github.com/sealpost/sealpost/core/egress"
 	"github.com/sealpost/sealpost/core/gateway"
 	"github.com/sealpost/sealpost/core/metric"
@@ -207,8 +208,10 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	deliverer, err := sender.New(sender.Options{
 		Store: b.store, Queue: b.producer, Client: client, Keyring: b.ring,
 		Schedule: delivery.schedule(), DeliveryTimeout: delivery.DeliveryTimeout, Concurrency: delivery.Concurrency,
-		PerEndpoint: max(1, min(sender.DefaultPerEndpoint, delivery.Concurrency/2)), // never all slots for one
-		Tracer:      b.tracer, HideTrace: delivery.HideTrace,
+		PerEndpoint:      max(1, min(sender.DefaultPerEndpoint, delivery.Concurrency/2)), // never all slots for one
+		BacklogRetention: delivery.BacklogRetention, DisableAfter: delivery.DisableAfter,
+		Announcer: announce.New(b.store, b.producer, nil),
+		Tracer:    b.tracer, HideTrace: delivery.HideTrace,
 		Registerer: b.metrics, Logger: b.log,
 	})
 	if err != nil {
@@ -227,6 +230,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	}
 	b.admin.serveTop(deliverer.Top)
 	b.members.start("trouble report", deliverer.Report)
+	b.members.start("backlogs", deliverer.Run)
 	b.members.start("queue", consumer.Run)
 	b.log.Info("sender ready", "concurrency", delivery.Concurrency, "delivery_timeout", delivery.DeliveryTimeout.String())
 	return nil

@@ -1,0 +1,107 @@
+package sender
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// maxTrimmed is how many deliveries leave a full backlog at a time.
+const maxTrimmed = 256
+
+// confirmParked puts deliveries into the backlogs of their endpoints, and notes
+// what the verdicts say about endpoints. A note without deliveries is not waited
+// for: the next attempts lead to it again.
+func (s *Sender) confirmParked(ctx context.Context, verdicts []*verdict) error {
+	parkings := parkingsOf(verdicts)
+	if len(parkings) == 0 {
+		return nil
+	}
+	parked, err := s.store.Park(ctx, parkings)
+	if err != nil {
+		return fmt.Errorf("park deliveries: %w", err)
+	}
+	for _, v := range verdicts {
+		if v.step == stepPark {
+			v.confirmed = true
+		}
+	}
+	for i := range parked {
+		if n := parked[i].Excess; n > 0 {
+			s.trim(ctx, parkings[i].Endpoint, n)
+		}
+	}
+	return nil
+}
+
+// parkingsOf gathers what goes to each endpoint's backlog, in the order of the
+// verdicts.
+func parkingsOf(verdicts []*verdict) []core.Parking {
+	var parkings []core.Parking
+	index := make(map[core.EndpointRef]int)
+	for _, v := range verdicts {
+		park := v.step == stepPark && !v.confirmed
+		if !park && v.condition.State == "" && !v.failing {
+			continue
+		}
+		ref := v.delivery.Ref()
+		i, ok := index[ref]
+		if !ok {
+			i = len(parkings)
+			index[ref] = i
+			parkings = append(parkings, core.Parking{Endpoint: ref})
+		}
+		p := &parkings[i]
+		if v.condition.State != "" && (p.Condition.State == "" || v.condition.Until.After(p.Condition.Until)) {
+			p.Condition = v.condition
+		}
+		if v.failing && p.Failing.IsZero() {
+			p.Failing = v.row.EndedAt()
+		}
+		if park {
+			p.Deliveries = append(p.Deliveries, v.delivery)
+			p.Due = laterOf(p.Due, v.due)
+		}
+	}
+	return parkings
+}
+
+func laterOf(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// trim makes dead letters of the oldest deliveries of a backlog that is above its
+// bounds. What fails here is done with the next delivery that is parked.
+func (s *Sender) trim(ctx context.Context, ref core.EndpointRef, excess int) {
+	oldest, err := s.store.Backlog(ctx, ref, "", min(excess, maxTrimmed))
+	if len(oldest) > 0 {
+		verdicts := make([]*verdict, len(oldest))
+		for i := range oldest {
+			verdicts[i] = ended(&oldest[i].Delivery, core.ReasonOverflow, s.now())
+			verdicts[i].entry = oldest[i]
+			s.metrics.judged(verdicts[i])
+		}
+		_, err = s.drainBooks(ctx, ref).settleOnce(ctx, verdicts, 0)
+	}
+	if err != nil {
+		s.logger.Warn("a backlog is above its bounds and could not be trimmed", "organization", ref.Organization, "endpoint", ref.ID,
+			"excess", excess, "error", err)
+	}
+}
+
+// drainBooks keeps the results of deliveries out of ref's backlog.
+func (s *Sender) drainBooks(ctx context.Context, ref core.EndpointRef) *books {
+	return &books{s: s, detached: context.WithoutCancel(ctx), name: ref.ID, note: func(rec *core.Record, ready []*verdict, _ int) {
+		rec.Drained.Endpoint = ref
+		for _, v := range ready {
+			if v.step != stepStay {
+				rec.Drained.Entries = append(rec.Drained.Entries, v.entry)
+			}
+		}
+	}}
+}
