@@ -27,6 +27,7 @@ type ledger struct {
 	healthy       latency // endpoints that are neither dead nor slow
 	isSick        func(endpoint int) bool
 	sickReceipts  atomic.Int64
+	arrivals      *arrivals // nil: the order is not kept
 	started       time.Time
 }
 
@@ -68,6 +69,9 @@ func (l *ledger) receive(seq uint64, endpoint int, sent, now time.Time) {
 		l.repeats.Add(1)
 		return
 	}
+	if l.arrivals != nil {
+		l.arrivals.add(seq)
+	}
 	l.receipts.Add(1)
 	l.lastAt.Store(now.UnixNano())
 	l.delivery.record(int(seq), now.Sub(sent))
@@ -93,6 +97,20 @@ func (l *ledger) lost(answers func(endpoint int) bool) int {
 		}
 	}
 	return n
+}
+
+// result returns what the books say since start, when all endpoints answer.
+func (l *ledger) result(scenario, variant string, start time.Time) *result {
+	res := &result{
+		Scenario: scenario, Variant: variant, Accepted: l.acceptedN.Load(), Rejected: l.rejected.Load(), Delivered: l.receipts.Load(),
+		Duplicated: l.repeats.Load(), Forged: l.forged.Load(), Lost: l.lost(func(int) bool { return true }),
+		Seconds: time.Unix(0, l.lastAt.Load()).Sub(start).Seconds(), Figures: make(map[string]float64), histogram: l.delivery.merged(),
+	}
+	res.Accept, res.Delivery = spreadOf(l.acceptLatency.merged()), spreadOf(res.histogram)
+	if res.Seconds > 0 {
+		res.DeliveredPerSecond = float64(res.Delivered) / res.Seconds
+	}
+	return res
 }
 
 // latency is a histogram that many goroutines write: 16 of the library's, each

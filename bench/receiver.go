@@ -22,10 +22,28 @@ type receiver struct {
 	secure   net.Listener // the same with TLS; nil: none
 	roots    []byte       // PEM: what secure's certificate is verified with
 	server   *fasthttp.Server
-	ledger   atomic.Pointer[ledger]
 	behave   atomic.Pointer[behaviour]
-	keys     atomic.Pointer[[][]byte] // signing key of each endpoint
 	served   atomic.Int64
+	books
+	second books // of the endpoints from secondOrganization on
+}
+
+// books is what the receiver keeps of an organization.
+type books struct {
+	ledger atomic.Pointer[ledger]
+	keys   atomic.Pointer[[][]byte] // signing key of each endpoint
+}
+
+// secondOrganization is the number of a second organization's first endpoint:
+// more than any first one has.
+const secondOrganization = 1000
+
+// of returns the books of an endpoint, and its number in them.
+func (r *receiver) of(endpoint int) (*books, int) {
+	if endpoint >= secondOrganization {
+		return &r.second, endpoint - secondOrganization
+	}
+	return &r.books, endpoint
 }
 
 // behaviour says how an endpoint answers: nil, at once.
@@ -61,7 +79,8 @@ func (r *receiver) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusNotFound)
 		return
 	}
-	l := r.ledger.Load()
+	books, number := r.of(endpoint)
+	l := books.ledger.Load()
 	if b := r.behave.Load(); b != nil {
 		wait, status := (*b)(endpoint)
 		if wait > 0 {
@@ -73,7 +92,7 @@ func (r *receiver) handle(ctx *fasthttp.RequestCtx) {
 			return
 		}
 	}
-	if l == nil || l != r.ledger.Load() {
+	if l == nil || l != books.ledger.Load() {
 		return // the run that this belongs to is over
 	}
 	seq, sent, ok := readEvent(ctx.PostBody())
@@ -81,13 +100,13 @@ func (r *receiver) handle(ctx *fasthttp.RequestCtx) {
 		l.forged.Add(1)
 		return
 	}
-	if keys := r.keys.Load(); keys != nil && n%verifyEvery == 0 && endpoint < len(*keys) {
+	if keys := books.keys.Load(); keys != nil && n%verifyEvery == 0 && number < len(*keys) {
 		header := func(name string) string { return string(ctx.Request.Header.Peek(name)) }
-		if sign.Verify((*keys)[endpoint:endpoint+1], header, ctx.PostBody(), now, time.Minute) != nil {
+		if sign.Verify((*keys)[number:number+1], header, ctx.PostBody(), now, time.Minute) != nil {
 			l.forged.Add(1)
 		}
 	}
-	l.receive(seq, endpoint, sent, now)
+	l.receive(seq, number, sent, now)
 }
 
 // runReceiver is bench as a receiver alone.

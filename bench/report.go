@@ -95,6 +95,15 @@ func (r *runner) goals() []goal {
 			}
 		}
 	}
+	for _, res := range r.results {
+		if ratio, ok := res.Figures["p99_ratio"]; ok && res.Scenario == "flood" {
+			add("flood, p99 "+res.Variant+", times", ratio, 2, true)
+		}
+		if res.Scenario == "outage" {
+			add("outage, "+res.Variant+", requests", res.Figures["requests_while_down"], res.Figures["requests_allowed"], true)
+			add("outage, "+res.Variant+", s until caught up", res.Figures["caught_up_s"], outageCatchUp.Seconds(), true)
+		}
+	}
 	if backlog := r.find("backlog"); backlog != nil {
 		add("backlog bytes per delivery", backlog.Figures["redis_bytes_per_delivery"], 400, true)
 	}

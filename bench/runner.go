@@ -19,7 +19,8 @@ type runner struct {
 	terminal bool
 	results  []*result
 
-	stack *stack // started when the first scenario needs it
+	stack    *stack            // started when the first scenario needs it
+	settings map[string]string // of the next stack, beside the usual ones
 }
 
 // scenario is one row of the plan; run adds its results.
@@ -108,7 +109,7 @@ func (r *runner) add(res *result) {
 // sealpost returns the stack under test, starting it if need be.
 func (r *runner) sealpost(ctx context.Context) (*stack, error) {
 	if r.stack == nil {
-		s, err := startStack(ctx, r.o, r.receiver.roots)
+		s, err := startStack(ctx, r.o, r.receiver.roots, r.settings)
 		if err != nil {
 			return nil, err
 		}

@@ -22,6 +22,8 @@ func scenarios() []scenario {
 		{name: "half-load", run: (*runner).halfLoad},
 		{name: "dead1of100", run: (*runner).dead1of100},
 		{name: "slow10of100", run: (*runner).slow10of100},
+		{name: "flood", run: (*runner).flood},
+		{name: "outage", run: (*runner).outage},
 		{name: "backlog", run: (*runner).backlog},
 		{name: "idle", run: (*runner).idle},
 		{name: "scale-payload", run: (*runner).scalePayload, extra: true},

@@ -57,8 +57,8 @@ func TestEveryScenario(t *testing.T) {
 			t.Errorf("%s: %+v", name, sum)
 		}
 	}
-	if len(report.Goals) < 12 {
-		t.Errorf("%d goals are judged, want at least 12", len(report.Goals))
+	if len(report.Goals) < 18 {
+		t.Errorf("%d goals are judged, want at least 18", len(report.Goals))
 	}
 	svg, err := os.ReadFile(filepath.Join(out, "latency.svg"))
 	if err != nil || !strings.Contains(string(svg), "</svg>") {
@@ -115,5 +115,47 @@ func TestLedgerNotices(t *testing.T) {
 	}
 	if _, ok := l.take(8); ok {
 		t.Error("more events than the books hold were given out")
+	}
+}
+
+func TestDisplacement(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		order []uint64
+		want  int
+	}{
+		{nil, 0},
+		{[]uint64{0, 1, 2, 3}, 0},
+		{[]uint64{1, 0, 3, 2}, 1},
+		{[]uint64{0, 2, 3, 4, 1}, 3},
+		{[]uint64{4, 3, 2, 1, 0}, 4},
+	} {
+		var a arrivals
+		for _, seq := range c.order {
+			a.add(seq)
+		}
+		if got := a.displacement(); got != c.want {
+			t.Errorf("%v: overtaken by %d, want %d", c.order, got, c.want)
+		}
+	}
+}
+
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	for outage, want := range map[time.Duration]int{0: 0, time.Second: 1, 3 * time.Second: 2, 7 * time.Second: 3, 8 * time.Second: 3, 2 * time.Minute: 7} {
+		if got := probes(outage); got != want {
+			t.Errorf("%v: %d probes, want %d", outage, got, want)
+		}
+	}
+}
+
+// Two organizations have books of their own.
+func TestSecondOrganization(t *testing.T) {
+	t.Parallel()
+	var r receiver
+	for endpoint, want := range map[int]*books{0: &r.books, secondOrganization - 1: &r.books, secondOrganization: &r.second} {
+		if got, number := r.of(endpoint); got != want || number != endpoint%secondOrganization {
+			t.Errorf("endpoint %d: number %d in the books of the wrong organization, or the wrong number", endpoint, number)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -31,8 +32,9 @@ type stack struct {
 	keep    bool // dir, when the stack is closed
 }
 
-// startStack starts a fresh one, whose senders trust roots (PEM) if there are any.
-func startStack(ctx context.Context, o *options, roots []byte) (s *stack, err error) {
+// startStack starts a fresh one, whose senders trust roots (PEM) if there are any,
+// with settings beside the usual ones.
+func startStack(ctx context.Context, o *options, roots []byte, settings map[string]string) (s *stack, err error) {
 	s = &stack{o: o}
 	if s.dir, err = os.MkdirTemp("", "sealpost-bench"); err != nil {
 		return nil, err
@@ -54,6 +56,7 @@ func startStack(ctx context.Context, o *options, roots []byte) (s *stack, err er
 		"SEALPOST_MASTER_KEYS": "k1:" + base64.StdEncoding.EncodeToString(master[:]),
 		"SEALPOST_ALLOW_HTTP":  "true", "SEALPOST_ALLOW_NETS": "127.0.0.0/8", "SEALPOST_LOG_FORMAT": "json",
 	}
+	maps.Copy(s.env, settings)
 	if len(roots) > 0 {
 		file := filepath.Join(s.dir, "roots.pem")
 		if err = os.WriteFile(file, roots, 0o600); err != nil {
@@ -70,16 +73,19 @@ func startStack(ctx context.Context, o *options, roots []byte) (s *stack, err er
 	if err = s.startSenders(ctx); err != nil {
 		return nil, err
 	}
-	out, err := s.command(ctx, "keys", "create", "--org", "bench", "--scopes", "admin,publish", "--json")
+	s.key, err = s.createKey(ctx, "bench")
+	return s, err
+}
+
+// createKey makes an API key of an organization.
+func (s *stack) createKey(ctx context.Context, organization string) (string, error) {
+	out, err := s.command(ctx, "keys", "create", "--org", organization, "--scopes", "admin,publish", "--json")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	var made struct{ Key string }
-	if err = json.Unmarshal(out, &made); err != nil {
-		return nil, err
-	}
-	s.key = made.Key
-	return s, nil
+	err = json.Unmarshal(out, &made)
+	return made.Key, err
 }
 
 func (s *stack) startSenders(ctx context.Context) error {
