@@ -148,11 +148,11 @@ func mean(ns []int) float64 {
 // the window swings around them and most of them are used.
 func TestPaceFindsACapacity(t *testing.T) {
 	t.Parallel()
-	for _, capacity := range []int{1, 2, 5, 20, 64, 200} {
+	for _, capacity := range []int{1, 2, 5, 20, 64, 150} {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(capacity), 4))
 			p := pace.New(time.Now(), 1000, 0)
-			const usual, warm, long = 100 * time.Millisecond, 10 * time.Second, 130 * time.Second
+			const usual, warm, long = 100 * time.Millisecond, 10 * time.Second, 50 * time.Second
 			well, windows := work(p, func(n int) (time.Duration, bool) {
 				if n > capacity {
 					return 2 * time.Millisecond, true
@@ -178,7 +178,7 @@ func TestPaceBoundsAQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const capacity, usual = 20, 200 * time.Millisecond
 		p := pace.New(time.Now(), 1000, 0)
-		const warm, long = 10 * time.Second, 10 * time.Minute
+		const warm, long = 10 * time.Second, 5 * time.Minute
 		well, windows := work(p, func(n int) (time.Duration, bool) {
 			return usual * time.Duration(max(n, capacity)) / capacity, false
 		}, warm, long)
@@ -197,7 +197,7 @@ func TestPaceBoundsAQueue(t *testing.T) {
 // Slow is not overloaded: what always takes two seconds gets all that it may.
 func TestPaceAcceptsASlowEndpoint(t *testing.T) {
 	t.Parallel()
-	for _, fastFor := range []time.Duration{0, time.Minute} { // slow from the beginning, or from then on
+	for _, fastFor := range []time.Duration{0, 10 * time.Second} { // slow from the beginning, or from then on
 		synctest.Test(t, func(t *testing.T) {
 			p := pace.New(time.Now(), 64, 0)
 			start := time.Now()
