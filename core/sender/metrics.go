@@ -77,7 +77,7 @@ func newMetrics(r prometheus.Registerer, concurrency int, inFlight, overtime fun
 			"Writes of results that had to be repeated because Redis failed."),
 		endpointsStopped: reg.counter("sealpost_sender_endpoints_disabled_total",
 			"Endpoints disabled because they answered 410 or `webhook-delivery: disable`, or did nothing but fail for too long."),
-		conditions: counters(reg, "sealpost_endpoint_changes_total",
+		conditions: counters(reg, "sealpost_sender_endpoint_changes_total",
 			"Endpoints that were found to be in a state, by state; active and disabled are counted elsewhere.", "state",
 			[]core.State{core.StateSlow, core.StateThrottled, core.StatePaused, core.StateFailing, core.StateCatchingUp}),
 		parked: reg.counter("sealpost_sender_parked_total",
