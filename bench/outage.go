@@ -85,10 +85,14 @@ func (r *runner) away(ctx context.Context, s *stack, variant string, wait time.D
 	res.Figures["caught_up_s"] = res.Seconds
 	res.Figures["overtaken_by"] = float64(l.arrivals.displacement())
 	res.Figures["requests_while_down"] = float64(requests.Load())
-	res.Figures["requests_allowed"] = float64(r.inFlight() + probes(back.Sub(start)))
+	res.Figures["requests_allowed"] = float64(r.inFlight() + drainsFirst + probes(back.Sub(start)))
 	r.add(res)
 	return nil
 }
+
+// drainsFirst is how many attempts a drain begins with: while the endpoint is only
+// known to be slow, one is at work beside the attempts that are in flight.
+const drainsFirst = 2
 
 // inFlight returns how many attempts at one endpoint all senders have in flight
 // at most: of 64 a core, half, and no more than 64.

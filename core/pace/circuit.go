@@ -101,6 +101,9 @@ func (c *Circuit) Overdue(delivery string, now time.Time) core.State {
 
 // Forgettable reports whether the circuit knows nothing worth keeping.
 func (c *Circuit) Forgettable(now time.Time) bool {
+	if c.failures.length == 0 && c.slow.length == 0 && len(c.overdue) == 0 && !c.recent.failed() && now.Sub(c.opened) > Window {
+		return true
+	}
 	quiet := now.Sub(c.last)
 	return quiet >= Window && (c.failures.length == 0 || quiet >= runMemory)
 }

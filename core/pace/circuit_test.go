@@ -219,8 +219,10 @@ func TestForgettable(t *testing.T) {
 		want    bool
 	}{
 		{"nothing known", "", 0, true},
-		{"just used", "S", time.Second, false},
-		{"healthy and unused", "S", pace.Window, true},
+		{"healthy", "S", 0, true},
+		{"healthy, failed of late", "FS", time.Second, false},
+		{"healthy again for long", "FS", pace.Window + 5*time.Second, true},
+		{"slow answers of late", "L", time.Second, false},
 		{"failures may still make a run", "F", pace.Window, false},
 		{"failures long ago", "F", 10 * time.Minute, true},
 		{"slow answers leave the window", "L", pace.Window, true},

@@ -46,4 +46,14 @@ func (t *tally) failing() bool {
 	return attempts >= WindowAttempts && float64(failed) >= FailureShare*float64(attempts)
 }
 
+// failed reports whether any attempt failed.
+func (t *tally) failed() bool {
+	for _, s := range t.steps {
+		if s.failed > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func index(step int64) int { return int((step%tallySteps + tallySteps) % tallySteps) }

@@ -162,7 +162,7 @@ func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
 	}
 	s.metrics.attempted(v, &res)
 	s.troubles.note(v, &res)
-	s.consider(v, rec, &res)
+	s.consider(v, rec, &res, via)
 	s.logAttempt(l.ctx, v, &res)
 	if span != nil {
 		endSpan(span, v, &res, rec.target, ended)

@@ -126,8 +126,9 @@ func TestOutage(t *testing.T) {
 			t.Errorf("failing = %+v; want nothing", f)
 		}
 		got := f.delivered()
-		if len(got) != 500-pace.FailuresToOpen || displaced(got) > DefaultPerEndpoint {
-			t.Errorf("%d delivered, displaced by %d; want all but the %d that opened the circuit, about in order", len(got), displaced(got), pace.FailuresToOpen)
+		before := pace.FailuresToOpen - 1 // these wait for retries of their own
+		if len(got) != 500-before || displaced(got) > DefaultPerEndpoint {
+			t.Errorf("%d delivered, displaced by %d; want all but the %d that failed before the circuit opened, about in order", len(got), displaced(got), before)
 		}
 		time.Sleep(2 * time.Minute)
 		f.runRetries()
@@ -149,7 +150,7 @@ func TestProbesDoNotExhaust(t *testing.T) {
 		f.poster.answer = away(time.Now().Add(time.Hour))
 		f.feed(ref, 0, pace.FailuresToOpen+5, 10*time.Millisecond)
 		time.Sleep(time.Hour + time.Minute)
-		head := fmt.Sprintf("evt_%05d", pace.FailuresToOpen)
+		head := fmt.Sprintf("evt_%05d", pace.FailuresToOpen-1) // whose failure opened the circuit
 		number := 0
 		for _, row := range f.store.rows() {
 			if row.Event != head {
@@ -166,8 +167,8 @@ func TestProbesDoNotExhaust(t *testing.T) {
 		if number < 100 || number > 140 {
 			t.Errorf("the head has %d rows; want a probe every 30 s", number)
 		}
-		if got := f.delivered(); len(got) != 5 || len(f.store.letters()) != 0 {
-			t.Errorf("%d delivered, %d dead; want 5 and none", len(got), len(f.store.letters()))
+		if got := f.delivered(); len(got) != 6 || len(f.store.letters()) != 0 {
+			t.Errorf("%d delivered, %d dead; want 6 and none", len(got), len(f.store.letters()))
 		}
 		stop()
 	})
@@ -457,8 +458,8 @@ func TestChangedWhileWaiting(t *testing.T) {
 					t.Errorf("a request to %s", r.host())
 				}
 			}
-			if !deleted && len(more) != 40-pace.FailuresToOpen {
-				t.Errorf("%d requests to the new URL; want %d", len(more), 40-pace.FailuresToOpen)
+			if want := 40 - pace.FailuresToOpen + 1; !deleted && len(more) != want {
+				t.Errorf("%d requests to the new URL; want %d", len(more), want)
 			}
 			stop()
 		})
@@ -631,8 +632,8 @@ func TestDisabledAfterFailing(t *testing.T) {
 		if n := told[ref.ID+" disabled: failing"]; n != 1 || len(told) != 4 {
 			t.Errorf("told %v; want three warnings and the end", told)
 		}
-		if n := f.store.left(ref); n != 3 {
-			t.Errorf("%d wait; want 3", n)
+		if n := f.store.left(ref); n != 4 {
+			t.Errorf("%d wait; want 4", n)
 		}
 		stop()
 	})

@@ -128,6 +128,15 @@ func (h *health) parks(e *core.Endpoint, now time.Time) (core.Condition, bool) {
 	return f.condition, f.condition.Parks(now)
 }
 
+// failing reports whether e's circuit is open at now, as far as is known.
+func (h *health) failing(e *core.Endpoint, now time.Time) bool {
+	if e.Condition.State == core.StateFailing {
+		return true
+	}
+	c, parks := h.parks(e, now)
+	return parks && c.State == core.StateFailing
+}
+
 // resultOf is an attempt as the circuit sees it.
 func resultOf(v *verdict, res *egress.Result) pace.Result {
 	return pace.Result{
@@ -141,8 +150,10 @@ func busy(status int) bool {
 	return status == 429 || status == 502 || status == 503 || status == 504
 }
 
-// consider adds to v what its attempt under rec told about the endpoint.
-func (s *Sender) consider(v *verdict, rec *record, res *egress.Result) {
+// consider adds to v what its attempt under rec told about the endpoint. What
+// failed in a bundle waits in the backlog rather than for a time of its own, once
+// the circuit is open: it is caught up with the others then.
+func (s *Sender) consider(v *verdict, rec *record, res *egress.Result, via way) {
 	e, now := rec.endpoint, v.row.EndedAt()
 	switch failed := v.reason != ""; {
 	case !failed:
@@ -164,6 +175,9 @@ func (s *Sender) consider(v *verdict, rec *record, res *egress.Result) {
 	if c.State != "" {
 		s.found(v.delivery.Ref(), c, now)
 		v.condition = c
+	}
+	if via == express && v.step == stepRetry && s.health.failing(e, now) {
+		v.step, v.delivery.Due, v.row.NextAt = stepPark, time.Time{}, laterOf(c.Until, now)
 	}
 }
 

@@ -81,7 +81,7 @@ func newMetrics(r prometheus.Registerer, concurrency int, inFlight, overtime fun
 			"Endpoints that were found to be in a state, by state; active and disabled are counted elsewhere.", "state",
 			[]core.State{core.StateSlow, core.StateThrottled, core.StatePaused, core.StateFailing, core.StateCatchingUp}),
 		parked: reg.counter("sealpost_sender_parked_total",
-			"Deliveries put into the backlogs of their endpoints without an attempt."),
+			"Deliveries put into the backlogs of their endpoints instead of being sent, or stored for a retry."),
 		probes: reg.counter("sealpost_sender_probes_total",
 			"Attempts made to find out whether a failing endpoint works again."),
 		warnings: reg.counter("sealpost_sender_endpoint_warnings_total",
