@@ -1,5 +1,6 @@
 // Package sender takes bundles from the queue and turns each of their deliveries
-// into an attempt, a retry, a dead letter or nothing more.
+// into an attempt, a retry, a dead letter or nothing more; deliveries that must not
+// be sent now wait in the backlogs of their endpoints, which it works off.
 //
 // # The way of a delivery
 //
@@ -10,7 +11,9 @@
 //	      │ a slot of the process and one of the endpoint
 //	      ▼
 //	  record fresh? ── no such endpoint ──────────────────────▶ discarded
-//	      │         └─ disabled, or past its time to give up ─▶ dead letter
+//	      │         ├─ disabled and not held, or too late ────▶ dead letter
+//	      │         └─ disabled, limited over all senders, or
+//	      │            its condition says so ─────────────────▶ backlog
 //	      ▼
 //	  connect: DNS, TCP, TLS ────────────────────────┐
 //	      │                                          │
@@ -23,6 +26,7 @@
 //	  response or failure ── 2xx ─────────────────────────────▶ delivered
 //	                       ├─ 410 ── endpoint disabled ───────▶ dead letter
 //	                       │  (a 2xx may ask to disable it too)
+//	                       ├─ else, its circuit being open ───▶ backlog
 //	                       ├─ else, attempts and time left ───▶ retry task
 //	                       ├─ else ───────────────────────────▶ dead letter
 //	                       └─ failed, and the endpoint was
@@ -31,11 +35,32 @@
 // Every arrow to the right ends the delivery's part in this bundle. It is settled
 // when that is stored.
 //
+// # Backlogs
+//
+// What an attempt tells about its endpoint is judged by a circuit of this sender
+// (core/pace) and, when it is news, noted in Redis for all: the endpoint is failing,
+// paused, throttled or slow. From then on its deliveries are parked, at the cost of
+// one command and no attempt. Redis knows which backlogs have to be looked at and
+// when; Run claims those that are due, for 15 seconds at a time, and starts a drain
+// for each. A drain of a failing endpoint sends one probe; of any other it sends as
+// much as its pace allows, oldest first. Meanwhile the others go on parking, so that
+// the order stays. A claim ends only if nothing waits, atomically.
+//
+// A drain that is killed is followed by another when its claim has run out, and what
+// it had in flight is sent again. So are drains that overlap: an entry leaves the
+// backlog only after its row is written.
+//
+// # What takes long
+//
+// An attempt in a bundle that takes longer than 100 ms leaves its slot of the
+// process and its place in the admission (overtime); attempts out of backlogs have
+// places of their own. So the slots are there for what is quick.
+//
 // # Settling
 //
 // A crash at any line may repeat a request, never lose one, because of the order
 // in which results are stored: (1) what the delivery becomes: its retry task,
-// its dead letter, its place in a fresh bundle; (2) its row in the attempt log;
+// its dead letter, its place in a fresh bundle or in a backlog; (2) its row in the attempt log;
 // (3) its mark in the bundle's bitmap; and only when all of a bundle is marked
 // (4) the end of the task. Each write may be repeated: (1) is named after the
 // delivery and its count of attempts, (2) is told that it may be a repetition,

@@ -638,3 +638,24 @@ func TestDisabledAfterFailing(t *testing.T) {
 		stop()
 	})
 }
+
+// None is disabled without a warning, however rarely it is tried.
+func TestWarnedBeforeDisabled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const after = 10 * time.Hour
+		f := newFixture(t, func(o *Options) { o.DisableAfter = after })
+		ref := f.endpoint(1)
+		f.poster.answer = func(request) egress.Result { return egress.Result{Status: 500} }
+		for i, enabled := range []bool{true, true, false} {
+			f.feed(ref, i, 1, 0)
+			if e := f.store.endpoint(ref); e.Enabled != enabled {
+				t.Errorf("enabled %t after failure %d", e.Enabled, i+1)
+			}
+			time.Sleep(after + time.Minute)
+		}
+		if told := f.told.all(); told[ref.ID+" failing: 90 %"] != 1 || told[ref.ID+" disabled: failing"] != 1 {
+			t.Errorf("told %v; want a warning and the end", told)
+		}
+	})
+}

@@ -210,6 +210,9 @@ func (s *Sender) considerFailing(v *verdict, rec *record, now time.Time) {
 	}
 	failing := rec.endpoint.Failing
 	percent := int(100 * now.Sub(failing.Since) / s.disableAfter)
+	if percent >= 100 && failing.Warned == 0 {
+		percent = 90 // nothing was tried for long: none is disabled without a warning
+	}
 	if percent >= 100 {
 		v.tooLong, v.revision = true, rec.endpoint.URLRevision
 		return
