@@ -18,10 +18,19 @@ func (e *Endpoint) Takes() bool { return e.Enabled || e.Holds() }
 const HeldLook = 5 * time.Minute
 
 // ParksFresh reports whether a fresh delivery for the endpoint goes straight to
-// its backlog, and when that has to be looked at then; zero: at once.
-func (e *Endpoint) ParksFresh(now time.Time) (due time.Time, parks bool) {
+// its backlog, and how long after that the backlog has to be looked at.
+func (e *Endpoint) ParksFresh() (look time.Duration, parks bool) {
 	if e.Holds() {
-		return now.Add(HeldLook), true
+		return HeldLook, true
 	}
-	return time.Time{}, e.Paced()
+	return 0, e.Paced()
+}
+
+// DueAfter returns the Parking.Due of a backlog that has to be looked at so long
+// after now.
+func DueAfter(now time.Time, look time.Duration) time.Time {
+	if look == 0 {
+		return time.Time{}
+	}
+	return now.Add(look)
 }

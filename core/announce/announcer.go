@@ -86,8 +86,8 @@ func (a *Announcer) announce(ctx context.Context, about *core.Endpoint, eventTyp
 			continue
 		}
 		d := core.Delivery{ID: core.NewDeliveryID(now), Organization: e.Organization, Endpoint: e.ID, Event: event}
-		if due, parks := e.ParksFresh(now); parks {
-			parked = append(parked, core.Parking{Endpoint: e.Ref(), Due: due, Deliveries: []core.Delivery{d}})
+		if look, parks := e.ParksFresh(); parks {
+			parked = append(parked, core.Parking{Endpoint: e.Ref(), Due: core.DueAfter(now, look), Deliveries: []core.Delivery{d}})
 		} else {
 			direct = append(direct, d)
 		}

@@ -22,7 +22,7 @@ func (s *Server) listEndpoints(x *exchange) error {
 		return err
 	}
 	shown, next := page.cut(endpoints)
-	data, err := s.withLastAttempts(ctx, shown, x.key)
+	data, err := s.shown(ctx, shown, x.key)
 	if err != nil {
 		return err
 	}
@@ -37,22 +37,29 @@ func (s *Server) listEndpoints(x *exchange) error {
 	}{data, next})
 }
 
-// withLastAttempts returns endpoints as they are shown.
-func (s *Server) withLastAttempts(ctx context.Context, endpoints []core.Endpoint, key *core.APIKey) ([]endpointJSON, error) {
+// shown returns endpoints as they are shown, with what is read beside their
+// records: two round trips for all of them.
+func (s *Server) shown(ctx context.Context, endpoints []core.Endpoint, key *core.APIKey) ([]endpointJSON, error) {
 	data := make([]endpointJSON, len(endpoints))
 	if len(endpoints) == 0 {
 		return data, nil
 	}
-	ids := make([]string, len(endpoints))
+	ids, refs := make([]string, len(endpoints)), make([]core.EndpointRef, len(endpoints))
 	for i := range endpoints {
-		ids[i] = endpoints[i].ID
+		ids[i], refs[i] = endpoints[i].ID, endpoints[i].Ref()
 	}
 	last, err := s.o.Store.LastAttempts(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
+	standings, err := s.o.Store.Standings(ctx, refs)
+	if err != nil {
+		return nil, err
+	}
+	now := s.o.Now()
 	for i := range endpoints {
-		data[i] = newEndpointJSON(&endpoints[i], last[i], key)
+		e := &endpoints[i]
+		data[i] = newEndpointJSON(e, last[i], newStandingJSON(e, &standings[i], now), key)
 	}
 	return data, nil
 }
@@ -93,7 +100,7 @@ func (s *Server) findWithBody(x *exchange) (*core.Endpoint, []byte, error) {
 
 // replyEndpoint answers with the full resource.
 func (s *Server) replyEndpoint(ctx context.Context, x *exchange, e *core.Endpoint) error {
-	data, err := s.withLastAttempts(ctx, []core.Endpoint{*e}, x.key)
+	data, err := s.shown(ctx, []core.Endpoint{*e}, x.key)
 	if err != nil {
 		return err
 	}
@@ -101,14 +108,14 @@ func (s *Server) replyEndpoint(ctx context.Context, x *exchange, e *core.Endpoin
 }
 
 // replyChanged answers a change of e that is done. A store that fails now makes it
-// no failure: what it knows of the last attempt is left out.
+// no failure: what it knows beside the record is left out.
 func (s *Server) replyChanged(x *exchange, e *core.Endpoint) error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), extraBudget, errStoreBudget)
 	defer cancel()
-	data, err := s.withLastAttempts(ctx, []core.Endpoint{*e}, x.key)
+	data, err := s.shown(ctx, []core.Endpoint{*e}, x.key)
 	if err != nil {
-		s.o.Logger.Warn("a change was answered without the endpoint's last attempt", "endpoint", e.ID, "error", err)
-		return x.replyJSON(fasthttp.StatusOK, newEndpointJSON(e, nil, x.key))
+		s.o.Logger.Warn("a change was answered without the endpoint's last attempt and state", "endpoint", e.ID, "error", err)
+		return x.replyJSON(fasthttp.StatusOK, newEndpointJSON(e, nil, nil, x.key))
 	}
 	return x.replyJSON(fasthttp.StatusOK, data[0])
 }
@@ -119,7 +126,7 @@ func (s *Server) createEndpoint(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	f, err := x.parseForm(body, "url", "events", "description", "max_age")
+	f, err := x.parseForm(body, endpointMembers()...)
 	if err != nil {
 		return err
 	}
@@ -132,7 +139,9 @@ func (s *Server) createEndpoint(x *exchange) error {
 	e := &core.Endpoint{
 		ID: core.NewEndpointID(), Organization: x.key.Organization, Enabled: true, CreatedAt: now, Revision: 1,
 	}
-	c.apply(e)
+	if err := c.apply(e); err != nil {
+		return err
+	}
 	secret, record := s.o.Keyring.NewSecret(e.Ref(), 1, now)
 	e.Secrets = []core.Secret{record}
 	ctx, cancel := x.storeContext()
@@ -152,7 +161,7 @@ func (s *Server) patchEndpoint(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	f, err := x.parseForm(body, "url", "events", "description", "enabled", "max_age")
+	f, err := x.parseForm(body, endpointMembers("enabled")...)
 	if err != nil {
 		return err
 	}
@@ -165,9 +174,10 @@ func (s *Server) patchEndpoint(x *exchange) error {
 	if c.empty() {
 		return s.replyEndpoint(ctx, x, e)
 	}
+	var before core.Endpoint
 	e, err = s.o.Store.UpdateEndpoint(ctx, e.Ref(), func(e *core.Endpoint) error {
-		c.apply(e)
-		return nil
+		before = *e
+		return c.apply(e)
 	})
 	if err != nil {
 		return err
@@ -176,6 +186,7 @@ func (s *Server) patchEndpoint(x *exchange) error {
 	if c.mustHoldAtOnce() {
 		time.Sleep(core.ChangeDelay)
 	}
+	s.followUp(c, &before, e)
 	return s.replyChanged(x, e)
 }
 

@@ -38,7 +38,7 @@ const goodEndpoint = `{"url":"https://crm-bridge.example.com/webhook","events":[
 
 // The founding document's members, in its order.
 var (
-	shownMembers   = []string{"id", "url", "events", "description", "signing_secret_prefix", "enabled", "created_at", "last_delivery_at", "last_delivery_status"}
+	shownMembers   = []string{"id", "url", "events", "description", "signing_secret_prefix", "enabled", "created_at", "last_delivery_at", "last_delivery_status", "state", "paused_until", "failing_since", "backlog"}
 	createdMembers = []string{"id", "url", "events", "description", "signing_secret_prefix", "enabled", "created_at", "signing_secret", "_warning"}
 	rotatedMembers = []string{"id", "url", "signing_secret_prefix", "signing_secret", "_warning"}
 )
@@ -62,7 +62,7 @@ func TestEndpointLifecycle(t *testing.T) {
 		SigningSecretPrefix: c.SigningSecret[:12], Enabled: true, CreatedAt: "2026-02-14T08:11:00.123Z", SigningSecret: c.SigningSecret,
 		Warning: "Save this signing_secret now. It will not be shown again.",
 	}
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, cmp.AllowUnexported(createdJSON{})); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)
 	}
 	if !regexp.MustCompile(`^whsec_[A-Za-z0-9+/]{32}$`).MatchString(c.SigningSecret) {
@@ -142,7 +142,7 @@ func TestBadManagementBodies(t *testing.T) {
 		{"no url", "POST", "", `{"events":["lead.created"]}`, 422, core.CodeInvalid, []string{"url"}},
 		{"unknown field", "POST", "", with("secret", `"x"`), 422, core.CodeInvalid, []string{"secret"}},
 		{"enabled at creation", "POST", "", with("enabled", `true`), 422, core.CodeInvalid, []string{"enabled"}},
-		{"field of a later version", "POST", "", with("rate_limit", `5`), 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"field of a later version", "POST", "", with("headers", `{}`), 422, core.CodeInvalid, []string{"headers"}},
 		{"repeated field", "POST", "", `{"url":"https://a.example.com/","url":"https://a.example.com/","events":["lead.created"]}`, 422, core.CodeInvalid, []string{"url"}},
 		{"url is a number", "POST", "", with("url", `1`), 422, core.CodeInvalid, []string{"url"}},
 		{"url is null", "POST", "", with("url", `null`), 422, core.CodeInvalid, []string{"url"}},
@@ -175,6 +175,23 @@ func TestBadManagementBodies(t *testing.T) {
 		{"max_age of nothing", "POST", "", with("max_age", `"0s"`), 422, core.CodeInvalid, []string{"max_age"}},
 		{"max_age too long", "POST", "", with("max_age", `"721h"`), 422, core.CodeInvalid, []string{"max_age"}},
 		{"patch: max_age without unit", "PATCH", item, `{"max_age":"60"}`, 422, core.CodeInvalid, []string{"max_age"}},
+		{"rate_limit is a string", "POST", "", with("rate_limit", `"5"`), 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"rate_limit of nothing", "POST", "", with("rate_limit", `0`), 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"rate_limit too low", "POST", "", with("rate_limit", `0.009`), 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"rate_limit too high", "POST", "", with("rate_limit", `10000.1`), 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"rate_limit beyond numbers", "POST", "", with("rate_limit", `1e999`), 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"rate_limit is an array", "POST", "", with("rate_limit", `[1]`), 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"max_in_flight of nothing", "POST", "", with("max_in_flight", `0`), 422, core.CodeInvalid, []string{"max_in_flight"}},
+		{"max_in_flight too high", "POST", "", with("max_in_flight", `1001`), 422, core.CodeInvalid, []string{"max_in_flight"}},
+		{"max_in_flight is no integer", "POST", "", with("max_in_flight", `1.5`), 422, core.CodeInvalid, []string{"max_in_flight"}},
+		{"max_in_flight is true", "POST", "", with("max_in_flight", `true`), 422, core.CodeInvalid, []string{"max_in_flight"}},
+		{"ordering is unknown", "POST", "", with("ordering", `"lifo"`), 422, core.CodeInvalid, []string{"ordering"}},
+		{"ordering is false", "POST", "", with("ordering", `false`), 422, core.CodeInvalid, []string{"ordering"}},
+		{"on_disable is unknown", "POST", "", with("on_disable", `"keep"`), 422, core.CodeInvalid, []string{"on_disable"}},
+		{"fifo, several in flight", "POST", "", `{"url":"https://a.example.com/","events":["lead.created"],"ordering":"fifo","max_in_flight":2}`, 422, core.CodeInvalid, []string{"ordering"}},
+		{"state", "POST", "", with("state", `"active"`), 422, core.CodeInvalid, []string{"state"}},
+		{"patch: rate_limit", "PATCH", item, `{"rate_limit":-1}`, 422, core.CodeInvalid, []string{"rate_limit"}},
+		{"patch: all limits", "PATCH", item, `{"rate_limit":{},"max_in_flight":"1","ordering":1,"on_disable":0}`, 422, core.CodeInvalid, []string{"rate_limit", "max_in_flight", "ordering", "on_disable"}},
 		{"all at once", "POST", "", `{"url":"http://a","events":["x"],"description":false,"x":1}`, 422, core.CodeInvalid, []string{"x", "url", "events[0]", "description"}},
 		{"above 64 KiB", "POST", "", with("description", `"`+strings.Repeat("x", 64<<10)+`"`), 413, core.CodeTooLarge, nil},
 		{"5 MiB", "POST", "", strings.Repeat(" ", 5<<20), 413, core.CodeTooLarge, nil},

@@ -163,5 +163,5 @@ func isNDJSON(contentType []byte) bool {
 func (s *Server) listEventTypes(x *exchange) error {
 	return x.replyJSON(fasthttp.StatusOK, struct {
 		Data core.EventTypes `json:"data"`
-	}{s.o.EventTypes})
+	}{s.catalogue})
 }

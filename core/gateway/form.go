@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -163,6 +164,44 @@ func (f *form) flag(name string) (value, ok bool) {
 	}
 	f.errs.add(name, "must be true or false")
 	return false, false
+}
+
+// null reports whether a member is there and null.
+func (f *form) null(name string) bool {
+	t, ok := f.values[name]
+	return ok && string(f.scan.raw(t)) == "null"
+}
+
+// number returns a member that is a number between low and high, or null, which
+// is 0. rule says so to the caller.
+func (f *form) number(name string, low, high float64, rule string) (value float64, ok bool) {
+	t, ok := f.values[name]
+	if !ok || f.null(name) {
+		return 0, ok
+	}
+	raw := f.scan.raw(t)
+	value, err := strconv.ParseFloat(string(raw), 64)
+	if err != nil || isString(raw) || !(value >= low && value <= high) {
+		f.errs.add(name, rule)
+		return 0, false
+	}
+	return value, true
+}
+
+// choice returns a member that is one of options, or null, which is the first.
+func (f *form) choice(name string, options ...string) (value string, ok bool) {
+	t, ok := f.values[name]
+	if !ok || f.null(name) {
+		return options[0], ok
+	}
+	raw := f.scan.raw(t)
+	if isString(raw) {
+		if value = string(unquote(raw)); slices.Contains(options, value) {
+			return value, true
+		}
+	}
+	f.errs.add(name, fmt.Sprintf(`must be "%s", or null`, strings.Join(options, `" or "`)))
+	return "", false
 }
 
 // texts returns a member that is an array of strings.

@@ -24,6 +24,18 @@ type metrics struct {
 	unmatched    *tally
 	refusedConns prometheus.Counter
 	keys         keyTally
+	announced    announceTally
+}
+
+// announceTally counts announcements.
+type announceTally struct{ stored, failed prometheus.Counter }
+
+func (t *announceTally) count(err error) {
+	if err == nil {
+		t.stored.Inc()
+	} else {
+		t.failed.Inc()
+	}
 }
 
 // keyTally counts look-ups of API keys by where the answer came from.
@@ -50,6 +62,11 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		Help: "Look-ups of well-formed API keys, by whether this process knew the answer (hit) or waited for Redis (miss).",
 	}, []string{"result"})
 	m.keys = keyTally{hits: lookups.WithLabelValues("hit"), misses: lookups.WithLabelValues("miss")}
+	announced := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sealpost_gateway_announcements_total",
+		Help: "Changes of endpoints announced to the endpoints that subscribe to such events, by whether the announcement was stored (stored) or is not confirmed (failed).",
+	}, []string{"result"})
+	m.announced = announceTally{stored: announced.WithLabelValues("stored"), failed: announced.WithLabelValues("failed")}
 	m.unmatched = m.tally(unmatched)
 	for _, r := range s.routes {
 		for _, o := range r.operations {
@@ -67,7 +84,7 @@ func newMetrics(r prometheus.Registerer, s *Server) (*metrics, error) {
 		Name: "sealpost_gateway_body_bytes",
 		Help: "Bytes of request bodies held at the moment.",
 	}, func() float64 { return float64(s.bodies.held.Load()) })
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.refusedConns, lookups, conns, held} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.refusedConns, lookups, announced, conns, held} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("gateway: register metrics: %w", err)
 		}

@@ -59,6 +59,11 @@ type EndpointStore interface {
 	// meanwhile, and returns the result. An error of change is returned as it is.
 	UpdateEndpoint(ctx context.Context, ref core.EndpointRef, change func(*core.Endpoint) error) (*core.Endpoint, error)
 	DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error
+	// Standings returns how endpoints stand, in one round trip.
+	Standings(ctx context.Context, refs []core.EndpointRef) ([]core.Standing, error)
+	// LookAt has the endpoint's backlog looked at now, if there is one. forget drops
+	// what is known of the endpoint's condition.
+	LookAt(ctx context.Context, ref core.EndpointRef, forget bool) error
 	// ForgetEndpoint removes what a deleted endpoint left behind.
 	ForgetEndpoint(ctx context.Context, ref core.EndpointRef) error
 }
@@ -104,10 +109,11 @@ type Options struct {
 	Store        Store
 	Keys         KeyStore
 	Publisher    Publisher
+	Announcer    Announcer // nil: changes are not announced
 	Keyring      SecretMaker
 	CanonicalURL func(raw string) (string, error) // judges and normalises endpoint URLs; errors are *core.Error
 
-	EventTypes      core.EventTypes // the catalogue; nil: core.DefaultEventTypes
+	EventTypes      core.EventTypes // that may be published; nil: core.DefaultEventTypes
 	MaxPayload      int             // bytes of one event's data; 0: DefaultMaxPayload
 	MaxEndpoints    int             // per organization; 0: DefaultMaxEndpoints
 	Quota           core.Quota      // that the Publisher holds organizations to, to be told to callers; zero: none

@@ -122,8 +122,13 @@ func (s *scanner) eventType(e *rawEvent, rules *eventRules) string {
 		e.errs.add("type", ruleString)
 		return ""
 	}
-	t, ok := rules.types[string(unquote(raw))]
-	if !ok {
+	given := unquote(raw)
+	t, ok := rules.types[string(given)]
+	switch {
+	case ok:
+	case core.SystemEventType(string(given)):
+		e.errs.add("type", "only Sealpost itself publishes events of a type that begins with "+core.SystemPrefix)
+	default:
 		e.errs.add("type", "unknown event type; GET /api/v1/event-types lists all")
 	}
 	return t

@@ -19,15 +19,19 @@ func TestPatch(t *testing.T) {
 	item := "/api/v1/webhooks/" + e.ID
 	at := e.CreatedAt.UTC().Format(timeLayout)
 	shown := func(url, events, description, enabled string) string {
-		return fmt.Sprintf(`{"id":"%s","url":"%s","events":%s,"description":"%s","signing_secret_prefix":"whsec_abcdef","enabled":%s,"created_at":"%s","last_delivery_at":null,"last_delivery_status":null}`,
-			e.ID, url, events, description, enabled, at)
+		state := core.StateActive
+		if !strings.HasPrefix(enabled, "true") {
+			state = core.StateDisabled
+		}
+		return fmt.Sprintf(`{"id":"%s","url":"%s","events":%s,"description":"%s","signing_secret_prefix":"whsec_abcdef","enabled":%s,"created_at":"%s","last_delivery_at":null,"last_delivery_status":null,"state":"%s","paused_until":null,"failing_since":null,"backlog":0}`,
+			e.ID, url, events, description, enabled, at, state)
 	}
 	tests := []struct {
 		name, body, want string
 		promise          bool // the answer has to wait
 	}{
-		{"nothing", `{}`, shown("https://old.example.com/", `["lead.created"]`, "old", "false"), false},
-		{"description", `{"description":"a & <b>"}`, shown("https://old.example.com/", `["lead.created"]`, "a & <b>", "false"), false},
+		{"nothing", `{}`, shown("https://old.example.com/", `["lead.created"]`, "old", `false,"disabled_reason":"status_410"`), false},
+		{"description", `{"description":"a & <b>"}`, shown("https://old.example.com/", `["lead.created"]`, "a & <b>", `false,"disabled_reason":"status_410"`), false},
 		{"enable", `{"enabled":true}`, shown("https://old.example.com/", `["lead.created"]`, "a & <b>", "true"), false},
 		{"events", `{"events":["lead.updated","call.received"]}`, shown("https://old.example.com/", `["lead.updated","call.received"]`, "a & <b>", "true"), false},
 		{"url, in canonical form", `{"url":"HTTPS://New.Example.COM:443/x?a=1&b=2"}`, shown("https://new.example.com/x?a=1&b=2", `["lead.updated","call.received"]`, "a & <b>", "true"), true},
@@ -93,4 +97,11 @@ func TestPatchIsAnsweredAsDone(t *testing.T) {
 		t.Errorf("body %s", a.body)
 	}
 	f.call("PATCH", item, `{}`).want(503, core.CodeUnavailable) // nothing was changed
+
+	f.store.lastErr, f.store.standErr, f.store.lookErr = nil, f.store.lastErr, f.store.lastErr
+	a = f.call("PATCH", item, `{"rate_limit":7}`).want(200, "")
+	if !strings.Contains(a.body, `"rate_limit":7,`) || !strings.HasSuffix(a.body, `"last_delivery_at":null,"last_delivery_status":null}`) {
+		t.Errorf("body %s", a.body)
+	}
+	f.call("GET", item, "").want(503, core.CodeUnavailable)
 }

@@ -118,7 +118,7 @@ func TestOnRedisChangesHoldAtOnce(t *testing.T) {
 	send("4", 1)
 	f.call("PATCH", item, `{"events":["lead.created"]}`).want(200, "")
 	send("5", 2)
-	f.call("PATCH", item, `{"enabled":false}`).want(200, "")
+	f.call("PATCH", item, `{"enabled":false,"on_disable":"drop"}`).want(200, "")
 	send("6", 1)
 	f.call("DELETE", "/api/v1/webhooks/"+b.ID, "").want(200, "")
 	send("7", 0)

@@ -133,7 +133,7 @@ func TestOtherOrganizations(t *testing.T) {
 			}
 		}
 	}
-	var list struct{ Data []endpointJSON }
+	var list struct{ Data []struct{ ID string } }
 	f.call("GET", "/api/v1/webhooks", "").want(200, "").decode(&list)
 	if len(list.Data) != 0 || len(f.store.endpoints) != 1 {
 		t.Error("another organization's endpoint was seen or changed")
@@ -143,7 +143,7 @@ func TestOtherOrganizations(t *testing.T) {
 func TestEventTypes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(o *Options) { o.EventTypes = core.EventTypes{"a.b", "c"} })
-	if a := f.call("GET", "/api/v1/event-types", "").want(200, ""); a.body != `{"data":["a.b","c"]}` {
+	if a := f.call("GET", "/api/v1/event-types", "").want(200, ""); !strings.HasPrefix(a.body, `{"data":["a.b","c",`) {
 		t.Errorf("body %s", a.body)
 	}
 	f.call("POST", "/api/v1/events", `{"type":"call.qualified","data":1}`).want(422, core.CodeInvalid, "type")

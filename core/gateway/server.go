@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/sealpost/sealpost/core"
 )
 
 // spareWorkers is how many connections fasthttp may serve beyond MaxConns. It
@@ -32,8 +34,9 @@ type Server struct {
 	keys      *keyCache
 	bodies    bodyBudget
 	rules     eventRules
-	policy    string    // the RateLimit-Policy header; "": there is no quota
-	exchanges sync.Pool // of *exchange
+	catalogue core.EventTypes // that may be subscribed to
+	policy    string          // the RateLimit-Policy header; "": there is no quota
+	exchanges sync.Pool       // of *exchange
 	complaint complaintLimit
 
 	mu    sync.Mutex
@@ -46,12 +49,13 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o:      o,
-		keys:   newKeyCache(o.Keys, o.Now),
-		bodies: bodyBudget{max: o.MaxBodyBytes},
-		rules:  eventRules{types: make(map[string]string, len(o.EventTypes)), maxPayload: o.MaxPayload},
-		policy: quotaPolicy(o.Quota),
-		conns:  make(map[net.Conn]struct{}),
+		o:         o,
+		keys:      newKeyCache(o.Keys, o.Now),
+		bodies:    bodyBudget{max: o.MaxBodyBytes},
+		rules:     eventRules{types: make(map[string]string, len(o.EventTypes)), maxPayload: o.MaxPayload},
+		catalogue: o.EventTypes.WithSystem(),
+		policy:    quotaPolicy(o.Quota),
+		conns:     make(map[net.Conn]struct{}),
 	}
 	for _, t := range o.EventTypes {
 		s.rules.types[t] = t

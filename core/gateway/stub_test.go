@@ -37,12 +37,22 @@ type stubStore struct {
 	attempts   map[string][]core.Attempt
 	failures   map[string][]core.Attempt
 	forgotten  []string
+	standings  map[string]core.Standing
+	standErr   error // what Standings answers
+	lookErr    error // what LookAt answers
+	looks      []look
+}
+
+// look is a call of LookAt.
+type look struct {
+	endpoint string
+	forget   bool
 }
 
 func newStubStore() *stubStore {
 	return &stubStore{
 		keys: make(map[[32]byte]*core.APIKey), endpoints: make(map[core.EndpointRef]core.Endpoint),
-		attempts: make(map[string][]core.Attempt), failures: make(map[string][]core.Attempt),
+		attempts: make(map[string][]core.Attempt), failures: make(map[string][]core.Attempt), standings: make(map[string]core.Standing),
 	}
 }
 
@@ -170,6 +180,23 @@ func (s *stubStore) LastAttempts(ctx context.Context, endpoints []string) ([]*co
 		return nil, err
 	}
 	return last, cmp.Or(s.err, s.lastErr)
+}
+
+func (s *stubStore) Standings(_ context.Context, refs []core.EndpointRef) ([]core.Standing, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]core.Standing, len(refs))
+	for i, ref := range refs {
+		out[i] = s.standings[ref.ID]
+	}
+	return out, cmp.Or(s.err, s.standErr)
+}
+
+func (s *stubStore) LookAt(_ context.Context, ref core.EndpointRef, forget bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looks = append(s.looks, look{ref.ID, forget})
+	return s.lookErr
 }
 
 // add stores an endpoint of organization acme as it is.

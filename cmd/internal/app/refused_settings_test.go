@@ -91,6 +91,7 @@ func TestRefusedSettings(t *testing.T) {
 		"overlap too long":              {Gateway, []string{key, "--rotation-overlap=169h"}, "SEALPOST_ROTATION_OVERLAP"},
 		"negative overlap":              {Gateway, []string{key, "--rotation-overlap=-1s"}, "SEALPOST_ROTATION_OVERLAP"},
 		"event type with a space":       {Gateway, []string{key, "--event-types=call received"}, "SEALPOST_EVENT_TYPES"},
+		"event type of Sealpost's own":  {Gateway, []string{key, "--event-types=call.received,sealpost.endpoint.enabled"}, "SEALPOST_EVENT_TYPES"},
 		"event type twice":              {Gateway, []string{key, "--event-types=a,b,a"}, "SEALPOST_EVENT_TYPES"},
 		"net without length":            {Gateway, []string{key, "--allow-nets=10.0.0.0"}, "SEALPOST_ALLOW_NETS"},
 		"net is a word":                 {Sender, []string{key, "--allow-nets=private"}, "SEALPOST_ALLOW_NETS"},

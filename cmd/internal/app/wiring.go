@@ -169,6 +169,7 @@ func (b *base) startGateway(listen string, api *apiSettings, targets *targetSett
 	}
 	server, err := gateway.New(gateway.Options{
 		Listener: listener, Store: b.store, Keys: b.store, Publisher: publisher, Keyring: b.ring,
+		Announcer:       announce.New(b.store, b.producer, nil),
 		CanonicalURL:    func(raw string) (string, error) { return egress.CanonicalURL(raw, policy) },
 		EventTypes:      core.EventTypes(api.EventTypes),
 		MaxPayload:      int(api.MaxPayload),
