@@ -70,7 +70,7 @@ func setupRedis(t *testing.T, quotas ...core.Quota) (*fixture, *redistest.Server
 		t.Fatal(err)
 	}
 	queue := &memoryQueue{}
-	publisher, err := publish.New(publish.Options{Store: store, Queue: queue, Accepting: store.Accepting, Quota: quota})
+	publisher, err := publish.New(publish.Options{Store: store, Queue: queue, Backlog: store, Accepting: store.Accepting, Quota: quota})
 	if err != nil {
 		t.Fatal(err)
 	}

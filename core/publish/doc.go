@@ -7,13 +7,18 @@
 //	requests ──▶ Begin ──▶ snapshots ──▶ Enqueue ──▶ Finish ──▶ answers
 //	             version    read again    deliveries  idempotency
 //	             tokens,    where an      of all      keys: first
-//	             idempotency organization requests    answer kept
-//	             keys       has moved
+//	             idempotency organization requests;   answer kept
+//	             keys       has moved     Park: those
+//	                                      for backlogs
 //
 // A snapshot is an organization's event types and who subscribes to them. It is
 // validated, not trusted: every flush reads the version token that every change
 // of an endpoint renews, and reads the endpoints again when it has moved. So a
-// new endpoint gets the very next event and a deleted one gets none.
+// new endpoint gets the very next event and a deleted one gets none. It also says
+// whose deliveries go straight to a backlog: those of endpoints with limits that
+// hold over all senders, and of disabled ones that hold. They are parked in the
+// order in which their events were accepted, which is what makes a strict order
+// possible.
 //
 // A request is answered once all its deliveries are confirmed. When the requests
 // of a flush make very many, Enqueue and Finish run once for each part of them, so

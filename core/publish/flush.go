@@ -48,13 +48,14 @@ type flush struct {
 	drawClaims    [][2]int                // parallel to draws: from which to which claim
 	deliveries    []core.Delivery
 	owners        []*outcome // parallel to deliveries
+	parkings      parkings
 	finished      []core.Reservation
 	released      []core.Reservation
 	traced        traced
 }
 
 func newFlush(p *Publisher) *flush {
-	return &flush{p: p, index: make(map[string]int), firsts: make(map[repeat]*outcome)}
+	return &flush{p: p, index: make(map[string]int), firsts: make(map[repeat]*outcome), parkings: newParkings()}
 }
 
 // run commits the requests of waiters and answers them.
@@ -117,6 +118,7 @@ func (f *flush) reset() {
 	clear(f.draws)
 	clear(f.deliveries)
 	clear(f.owners)
+	f.parkings.reset()
 	clear(f.finished)
 	clear(f.released)
 	f.waiters, f.organizations, f.names = f.waiters[:0], f.organizations[:0], f.names[:0]
@@ -161,7 +163,7 @@ func (f *flush) match(ctx context.Context) {
 		}
 		for i := range w.outcomes {
 			if out := &w.outcomes[i]; out.event != nil {
-				out.deliveries = len(o.snapshot.byType[out.event.Type])
+				out.deliveries = o.snapshot.byType[out.event.Type].count()
 				w.deliveries += out.deliveries
 			}
 		}
@@ -230,36 +232,54 @@ func (f *flush) enqueue(ctx context.Context, part []*waiter) {
 }
 
 func (f *flush) fanOut(o *organization, out *outcome) {
-	for _, endpoint := range o.snapshot.byType[out.event.Type] {
+	to := o.snapshot.byType[out.event.Type]
+	for _, endpoint := range to.direct {
 		f.deliveries = append(f.deliveries, core.Delivery{
 			ID: core.NewDeliveryID(out.event.AcceptedAt), Organization: o.name, Endpoint: endpoint, Event: out.event,
 		})
 		f.owners = append(f.owners, out)
 	}
+	for _, p := range to.parked {
+		f.parkings.add(core.EndpointRef{Organization: o.name, ID: p.id}, p.look, out)
+	}
 }
 
-// push enqueues what fanOut has gathered.
+// push stores what fanOut has gathered.
 func (f *flush) push(ctx context.Context) {
-	if len(f.deliveries) == 0 {
-		return
-	}
-	f.traced.deliveries += len(f.deliveries)
-	for i, err := range f.p.o.Queue.Enqueue(ctx, f.deliveries) {
-		if err == nil {
-			continue
-		}
-		out := f.owners[i]
-		f.traced.failure = core.CodeUnavailable
-		if out.failed == nil {
-			out.failed = err
-		}
-		if errors.Is(err, core.ErrNotStored) {
-			out.notStored++
-		}
+	f.traced.deliveries += len(f.deliveries) + len(f.parkings.owners)
+	f.traced.parked += len(f.parkings.owners)
+	switch queued, parked := len(f.deliveries) > 0, len(f.parkings.all) > 0; {
+	case queued && parked:
+		f.pushBoth(ctx)
+	case queued:
+		f.pushQueue(ctx)
+	case parked:
+		f.noteParked(f.park(ctx))
 	}
 	clear(f.deliveries)
 	clear(f.owners)
 	f.deliveries, f.owners = f.deliveries[:0], f.owners[:0]
+	f.parkings.reset()
+}
+
+// pushQueue enqueues what does not go to backlogs.
+func (f *flush) pushQueue(ctx context.Context) {
+	for i, err := range f.p.o.Queue.Enqueue(ctx, f.deliveries) {
+		if err != nil {
+			f.fail(f.owners[i], err)
+		}
+	}
+}
+
+// fail notes that a delivery of out is not confirmed.
+func (f *flush) fail(out *outcome, err error) {
+	f.traced.failure = core.CodeUnavailable
+	if out.failed == nil {
+		out.failed = err
+	}
+	if errors.Is(err, core.ErrNotStored) {
+		out.notStored++
+	}
 }
 
 // answerAll answers every waiter of the flush with err.

@@ -19,7 +19,8 @@ const maxLinks = 128
 type traced struct {
 	accepts    []*core.TraceContext // sampled; at most maxLinks
 	requests   int
-	deliveries int       // handed to the queue
+	deliveries int       // handed to the queue or to backlogs
+	parked     int       // of these, handed to backlogs
 	failure    core.Code // "": everything was confirmed
 }
 
@@ -46,7 +47,7 @@ func (f *flush) endTraces(start, end time.Time) {
 		if span := f.p.o.Tracer.Start(spanFlush, core.SpanInternal, t.accepts[0], start, t.accepts...); span != nil {
 			span.End(end, string(t.failure),
 				slog.Int("sealpost.requests", t.requests), slog.Int("sealpost.organizations", len(f.organizations)),
-				slog.Int("messaging.batch.message_count", t.deliveries))
+				slog.Int("messaging.batch.message_count", t.deliveries), slog.Int("sealpost.parked", t.parked))
 		}
 	}
 	clear(t.accepts)

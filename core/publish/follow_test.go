@@ -69,7 +69,7 @@ func TestFlushSpan(t *testing.T) {
 		if s.Name != spanFlush || s.Kind != core.SpanInternal || s.Parent != want[0] || !slices.Equal(s.Links, want) || s.Failure != "" || !s.Ended {
 			t.Errorf("span %+v", s)
 		}
-		attributes := map[string]string{"sealpost.requests": "4", "sealpost.organizations": "1", "messaging.batch.message_count": "4"}
+		attributes := map[string]string{"sealpost.requests": "4", "sealpost.organizations": "1", "messaging.batch.message_count": "4", "sealpost.parked": "0"}
 		if diff := cmp.Diff(attributes, s.Attributes); diff != "" {
 			t.Errorf("attributes (-want +got):\n%s", diff)
 		}
@@ -122,7 +122,7 @@ func TestAcceptedEventsAreLogged(t *testing.T) {
 	var logs bytes.Buffer // read when the publisher has ended
 	ctx, cancel := context.WithCancel(context.Background())
 	p, err := New(Options{
-		Store: store, Queue: &stubQueue{}, Logger: slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Store: store, Queue: &stubQueue{}, Backlog: &stubBacklog{}, Logger: slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
 		t.Fatal(err)

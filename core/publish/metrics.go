@@ -14,6 +14,7 @@ type metrics struct {
 	accepted   prometheus.Counter
 	repeated   prometheus.Counter
 	deliveries prometheus.Counter
+	parked     prometheus.Counter
 	rejected   map[core.Code]prometheus.Counter // read-only after newMetrics
 	events     prometheus.Histogram
 	duration   prometheus.Histogram
@@ -32,6 +33,10 @@ func newMetrics(r prometheus.Registerer, c *collector) (*metrics, error) {
 		deliveries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sealpost_deliveries_accepted_total",
 			Help: "Deliveries stored for accepted events.",
+		}),
+		parked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sealpost_publish_parked_total",
+			Help: "Deliveries of published events that went straight to their endpoint's backlog, because it has limits of its own or is disabled and holds them.",
 		}),
 		events: prometheus.NewHistogram(metric.Histogram(r, prometheus.HistogramOpts{
 			Name:    "sealpost_flush_events",
@@ -59,7 +64,7 @@ func newMetrics(r prometheus.Registerer, c *collector) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{m.accepted, m.repeated, m.deliveries, m.events, m.duration, rejected, pending} {
+	for _, collector := range []prometheus.Collector{m.accepted, m.repeated, m.deliveries, m.parked, m.events, m.duration, rejected, pending} {
 		if err := r.Register(collector); err != nil {
 			return nil, fmt.Errorf("publish: register metrics: %w", err)
 		}

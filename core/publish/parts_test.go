@@ -41,7 +41,7 @@ func TestSnapshotsAreBounded(t *testing.T) {
 	now := time.Now()
 	c := newSnapshots(10)
 	make3 := func() *snapshot {
-		return newSnapshot([]core.Endpoint{{ID: "a", Enabled: true, EventTypes: []string{"x", "y"}}, {ID: "b", EventTypes: []string{"x"}}}, "v", now)
+		return newSnapshot([]core.Endpoint{{ID: "a", Enabled: true, EventTypes: []string{"x", "y"}}, {ID: "b", Drop: true, EventTypes: []string{"x"}}}, "v", now)
 	}
 	for i := range 4 {
 		c.put(strconv.Itoa(i), make3())
@@ -98,7 +98,7 @@ func BenchmarkPublish(b *testing.B) {
 	store.endpointsFunc = func(context.Context, string) ([]core.Endpoint, string, error) {
 		return []core.Endpoint{{ID: "a", Enabled: true, EventTypes: []string{"call.qualified"}}}, "v", nil
 	}
-	p, err := New(Options{Store: store, Queue: queue})
+	p, err := New(Options{Store: store, Queue: queue, Backlog: &stubBacklog{}})
 	if err != nil {
 		b.Fatal(err)
 	}

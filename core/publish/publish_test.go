@@ -214,7 +214,7 @@ func TestRunEnds(t *testing.T) {
 		store.subscribe("acme", "a", "call.qualified")
 		gate := make(chan struct{})
 		queue.enqueueFunc = func(context.Context, []core.Delivery) []error { <-gate; return nil }
-		p, err := New(Options{Store: store, Queue: queue})
+		p, err := New(Options{Store: store, Queue: queue, Backlog: &stubBacklog{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,17 +272,18 @@ func TestPanicIsAnswered(t *testing.T) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]Options{
-		"no store":       {Queue: &stubQueue{}},
-		"no queue":       {Store: newStubStore()},
-		"negative bound": {Store: newStubStore(), Queue: &stubQueue{}, Flushes: -1},
-		"negative width": {Store: newStubStore(), Queue: &stubQueue{}, MaxDeliveries: -1},
+		"no store":       {Queue: &stubQueue{}, Backlog: &stubBacklog{}},
+		"no queue":       {Store: newStubStore(), Backlog: &stubBacklog{}},
+		"no backlog":     {Store: newStubStore(), Queue: &stubQueue{}},
+		"negative bound": {Store: newStubStore(), Queue: &stubQueue{}, Backlog: &stubBacklog{}, Flushes: -1},
+		"negative width": {Store: newStubStore(), Queue: &stubQueue{}, Backlog: &stubBacklog{}, MaxDeliveries: -1},
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	registry := prometheus.NewRegistry()
-	o := Options{Store: newStubStore(), Queue: &stubQueue{}, Registerer: registry}
+	o := Options{Store: newStubStore(), Queue: &stubQueue{}, Backlog: &stubBacklog{}, Registerer: registry}
 	if _, err := New(o); err != nil {
 		t.Fatal(err)
 	}

@@ -57,10 +57,20 @@ type Queue interface {
 	Enqueue(ctx context.Context, ds []core.Delivery) []error
 }
 
+// Backlog stores the deliveries of endpoints that are not sent to at once.
+type Backlog interface {
+	// Park adds deliveries to the backlogs of their endpoints, in their order. An
+	// error is that of all of them, and like those of Queue certain only if it is
+	// core.ErrNotStored. What a backlog has in excess is the senders' business. It
+	// does not keep ps.
+	Park(ctx context.Context, ps []core.Parking) ([]core.Parked, error)
+}
+
 // Options configure a Publisher.
 type Options struct {
 	Store           Store
 	Queue           Queue
+	Backlog         Backlog
 	Accepting       func() error          // says why no event is accepted now; nil: always accept
 	Quota           core.Quota            // of each organization; zero: none
 	MaxPending      int                   // events that wait or are being flushed; 0: DefaultMaxPending
@@ -80,6 +90,8 @@ func (o *Options) complete() error {
 		return errors.New("publish: Options.Store is missing")
 	case o.Queue == nil:
 		return errors.New("publish: Options.Queue is missing")
+	case o.Backlog == nil:
+		return errors.New("publish: Options.Backlog is missing")
 	case o.MaxPending < 0 || o.MaxPendingBytes < 0 || o.MaxDeliveries < 0 || o.Flushes < 0 || o.Budget < 0:
 		return errors.New("publish: a bound in Options is negative")
 	case o.Quota.Rate < 0 || o.Quota.Limits() && o.Quota.Burst < 1:

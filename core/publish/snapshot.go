@@ -23,19 +23,40 @@ const (
 type snapshot struct {
 	version  string
 	loadedAt time.Time
-	byType   map[string][]string // event type → ids of the enabled endpoints that want it
-	entries  int                 // pairs in byType, plus one for the snapshot itself
+	byType   map[string]receivers // by event type
+	entries  int                  // pairs of type and endpoint in byType, plus one for the snapshot itself
+}
+
+// receivers are the endpoints that get the events of one type.
+type receivers struct {
+	direct []string // ids of those that are sent to at once
+	parked []parked // those whose deliveries go to their backlog
+}
+
+func (r receivers) count() int { return len(r.direct) + len(r.parked) }
+
+// parked is an endpoint whose deliveries go to its backlog.
+type parked struct {
+	id   string
+	look time.Duration // how long after that the backlog has to be looked at
 }
 
 func newSnapshot(endpoints []core.Endpoint, version string, loadedAt time.Time) *snapshot {
-	s := &snapshot{version: version, loadedAt: loadedAt, byType: make(map[string][]string), entries: 1}
+	s := &snapshot{version: version, loadedAt: loadedAt, byType: make(map[string]receivers), entries: 1}
 	for i := range endpoints {
 		e := &endpoints[i]
-		if !e.Enabled {
+		if !e.Takes() {
 			continue
 		}
+		look, parks := e.ParksFresh()
 		for _, t := range e.EventTypes {
-			s.byType[t] = append(s.byType[t], e.ID)
+			r := s.byType[t]
+			if parks {
+				r.parked = append(r.parked, parked{e.ID, look})
+			} else {
+				r.direct = append(r.direct, e.ID)
+			}
+			s.byType[t] = r
 			s.entries++
 		}
 	}

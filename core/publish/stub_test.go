@@ -56,11 +56,16 @@ func (s *stubStore) subscribe(organization, id string, types ...string) {
 	s.versions[organization] = core.NewToken()
 }
 
-// disable changes the organization's endpoint i.
+// disable changes the organization's endpoint i, which drops what comes then.
 func (s *stubStore) disable(organization string, i int) {
+	s.change(organization, i, func(e *core.Endpoint) { e.Enabled, e.Drop = false, true })
+}
+
+// change changes the organization's endpoint i.
+func (s *stubStore) change(organization string, i int, change func(*core.Endpoint)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endpoints[organization][i].Enabled = false
+	change(&s.endpoints[organization][i])
 	s.versions[organization] = core.NewToken()
 }
 
@@ -198,9 +203,53 @@ func (q *stubQueue) stored() []string {
 	return out
 }
 
+// stubBacklog remembers what was parked. parkFunc decides the answer.
+type stubBacklog struct {
+	parkFunc func(ctx context.Context, ps []core.Parking) error
+
+	mu    sync.Mutex
+	calls [][]core.Parking
+}
+
+func (b *stubBacklog) Park(ctx context.Context, ps []core.Parking) ([]core.Parked, error) {
+	kept := append([]core.Parking(nil), ps...)
+	for i := range kept {
+		kept[i].Deliveries = append([]core.Delivery(nil), ps[i].Deliveries...)
+	}
+	b.mu.Lock()
+	b.calls = append(b.calls, kept)
+	b.mu.Unlock()
+	if b.parkFunc != nil {
+		if err := b.parkFunc(ctx, ps); err != nil {
+			return nil, err
+		}
+	}
+	return make([]core.Parked, len(ps)), nil
+}
+
+// of returns the ids of the events in an endpoint's backlog, in order.
+func (b *stubBacklog) of(endpoint string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for _, call := range b.calls {
+		for _, p := range call {
+			for _, d := range p.Deliveries {
+				if p.Endpoint.ID == endpoint && d.Ref() == p.Endpoint {
+					out = append(out, d.Event.ID)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // start runs a Publisher until the test ends.
 func start(t *testing.T, o Options) *Publisher {
 	t.Helper()
+	if o.Backlog == nil {
+		o.Backlog = &stubBacklog{}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}

@@ -157,7 +157,7 @@ func (b *base) close() error {
 // startGateway starts the accepting half and returns the API's address.
 func (b *base) startGateway(listen string, api *apiSettings, targets *targetSettings) (string, error) {
 	publisher, err := publish.New(publish.Options{
-		Store: b.store, Queue: b.producer, Accepting: b.store.Accepting, Quota: api.quota(), Tracer: b.tracer, Registerer: b.metrics, Logger: b.log,
+		Store: b.store, Queue: b.producer, Backlog: b.store, Accepting: b.store.Accepting, Quota: api.quota(), Tracer: b.tracer, Registerer: b.metrics, Logger: b.log,
 	})
 	if err != nil {
 		return "", err
