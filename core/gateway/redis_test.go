@@ -234,3 +234,67 @@ func TestOnRedisOutage(t *testing.T) {
 	redis.Kill()
 	outage("gone")
 }
+
+// What is not sent at once waits in the backlog, in the order of acceptance, and
+// the endpoint shows how much it is.
+func TestOnRedisBacklog(t *testing.T) {
+	t.Parallel()
+	f, _, queue := setupRedis(t)
+	subscribe := func(settings string) string {
+		var c createdJSON
+		f.call("POST", "/api/v1/webhooks", `{"url":"https://a.example.com/","events":["lead.created"]`+settings+`}`).want(201, "").decode(&c)
+		return c.ID
+	}
+	stands := func(id string) (e struct {
+		State   core.State
+		Backlog int
+	}) {
+		f.call("GET", "/api/v1/webhooks/"+id, "").want(200, "").decode(&e)
+		return e
+	}
+	ordinary, fifo, held, dropped := subscribe(""), subscribe(`,"ordering":"fifo"`), subscribe(""), subscribe(`,"on_disable":"drop"`)
+	for _, id := range []string{held, dropped} {
+		f.call("PATCH", "/api/v1/webhooks/"+id, `{"enabled":false}`).want(200, "")
+	}
+	var want []string
+	for i := range 3 {
+		id := fmt.Sprint("first", i)
+		want = append(want, id)
+		a := f.call("POST", "/api/v1/events", `{"id":"`+id+`","type":"lead.created","data":{}}`).want(202, "")
+		if a.body != `{"id":"`+id+`","deliveries":3}` {
+			t.Errorf("answer %s", a.body)
+		}
+	}
+	var batch []string
+	for i := range 300 {
+		id := fmt.Sprint("second", i)
+		want = append(want, id)
+		batch = append(batch, `{"id":"`+id+`","type":"lead.created","data":{}}`)
+	}
+	f.call("POST", "/api/v1/events/batch", "["+strings.Join(batch, ",")+"]").want(202, "")
+
+	if n := len(queue.on()); n != len(want) {
+		t.Errorf("%d deliveries are in the queue, want %d of %s", n, len(want), ordinary)
+	}
+	for _, tt := range []struct {
+		id      string
+		state   core.State
+		backlog int
+	}{{ordinary, core.StateActive, 0}, {fifo, core.StateActive, 303}, {held, core.StateDisabled, 303}, {dropped, core.StateDisabled, 0}} {
+		if got := stands(tt.id); got.State != tt.state || got.Backlog != tt.backlog {
+			t.Errorf("an endpoint is %s with %d deliveries waiting, want %s and %d", got.State, got.Backlog, tt.state, tt.backlog)
+		}
+	}
+	store := f.server.o.Store.(*redisstore.Store)
+	var got []string
+	waiting, err := store.Backlog(t.Context(), core.EndpointRef{Organization: "acme", ID: fifo}, "", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range waiting {
+		got = append(got, w.Delivery.Event.ID)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the order of the backlog (-want +got):\n%s", diff)
+	}
+}
