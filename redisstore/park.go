@@ -85,7 +85,7 @@ if added > 0 then
 	redis.call('HINCRBY', sizes, id, bytes)
 	redis.call('HINCRBY', totals, 'deliveries', added)
 	redis.call('HINCRBY', totals, 'bytes', bytes)
-	local barred = rank == 2 or rank == 3 -- a drain knows when it ends
+	local barred = rank == 2 and ends > now or rank == 3 -- a look is arranged for its end
 	local look = redis.call('ZSCORE', waiting, member)
 	local at
 	if not look then
