@@ -116,7 +116,7 @@ func (a *alarms) receiversAreSlow(c *client) {
 		r := newReceiver(a.t, a.ca, func(int, *received, http.ResponseWriter) { hold.wait() })
 		a.t.Cleanup(hold.release)
 		e := c.subscribe(r.url(), "review.received")
-		defer c.patch(e.ID, `{"enabled":false}`)
+		defer c.patch(e.ID, `{"enabled":false,"on_disable":"drop"}`)
 	}
 	for range 5 {
 		c.publish(2, "review.received", `1`)

@@ -163,7 +163,8 @@ func TestMoveWhileEventsFlow(t *testing.T) {
 }
 
 // TestDisableWhileEventsFlow: once PATCH has answered, no request begins; what
-// waited is a dead letter, and enabling brings new events.
+// waited for an endpoint that drops it is a dead letter, and enabling brings new
+// events.
 func TestDisableWhileEventsFlow(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, fewSlots)
@@ -175,7 +176,7 @@ func TestDisableWhileEventsFlow(t *testing.T) {
 	events := acme.startFlow(2, "call.received")
 	r.await(50)
 
-	if e := acme.patch(e.ID, `{"enabled":false}`); e.Enabled {
+	if e := acme.patch(e.ID, `{"enabled":false,"on_disable":"drop"}`); e.Enabled {
 		t.Error("PATCH answers that the endpoint is enabled")
 	}
 	answered := time.Now()

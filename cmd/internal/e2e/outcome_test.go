@@ -62,14 +62,15 @@ func (c *canary) connections(t *testing.T) int64 {
 	return c.touched.Load() - 1
 }
 
-// TestGone: 410 disables the endpoint, what waits for it becomes dead letters,
-// and the customer can enable it again.
+// TestGone: 410 disables the endpoint, what waits for it becomes dead letters if
+// it is to be dropped, and the customer can enable it again.
 func TestGone(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	acme := s.client("acme", "admin,publish")
 	r := newReceiver(t, s.ca, answers(500, 410, 204))
 	e := acme.subscribe(r.url(), "lead.created")
+	acme.patch(e.ID, `{"on_disable":"drop"}`)
 	waiting := acme.publish(1, "lead.created", `{"waits":"for its second attempt"}`)
 	r.await(1)
 	refused := acme.publish(1, "lead.created", `{"answered":410}`)
@@ -129,6 +130,7 @@ func TestDisableAsked(t *testing.T) {
 			w.WriteHeader(tt.status)
 		})
 		e := acme.subscribe(r.url(), tt.eventType)
+		acme.patch(e.ID, `{"on_disable":"drop"}`)
 		id := acme.publish(1, tt.eventType, "{}")
 		var now endpoint
 		s.eventually("the endpoint is disabled", func() bool {
