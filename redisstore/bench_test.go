@@ -77,3 +77,27 @@ func BenchmarkBegin(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPark parks deliveries, reads them back and drains them.
+func BenchmarkPark(b *testing.B) {
+	for _, n := range []int{1, 256} {
+		b.Run(fmt.Sprintf("deliveries=%d", n), func(b *testing.B) {
+			s, ctx := benchStore(b), b.Context()
+			ref := endpoint("acme", 1).Ref()
+			ps := []core.Parking{{Endpoint: ref, Deliveries: parcels(ref, n, 1000)}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Park(ctx, ps); err != nil {
+					b.Fatal(err)
+				}
+				waiting, err := s.Backlog(ctx, ref, "", n)
+				if err != nil || len(waiting) != n {
+					b.Fatal(len(waiting), err)
+				}
+				if err := s.Record(ctx, core.Record{Drained: core.Drained{Endpoint: ref, Entries: waiting}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
