@@ -103,7 +103,7 @@ func (s *Sender) ready(l lease, d *core.Delivery, via way) (*record, *verdict) {
 	case late(d, rec, now):
 		return nil, ended(d, core.ReasonExpired, now)
 	case !rec.endpoint.Enabled:
-		return nil, parked(d, core.Condition{}, now.Add(heldLook))
+		return nil, parked(d, core.Condition{}, now.Add(core.HeldLook))
 	case via == express && rec.endpoint.Paced():
 		return nil, parked(d, core.Condition{}, time.Time{})
 	}

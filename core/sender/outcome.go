@@ -13,10 +13,6 @@ const (
 	// derived: an operator has to act, so there is no hurry.
 	holdTime = 30 * time.Second
 
-	// heldLook is how often the backlog of a disabled endpoint is looked at: for
-	// what has become too old, and in case that nobody said that it was enabled.
-	heldLook = 5 * time.Minute
-
 	// restartDelay is how long a delivery waits that met too many changes of its
 	// endpoint, or got no connection because others use all that its host may have.
 	restartDelay = time.Second
