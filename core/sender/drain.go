@@ -20,6 +20,9 @@ const (
 	// holdInterval is how often a claim is held again.
 	holdInterval = core.ClaimLease / 3
 
+	// resultsAhead is how many attempts can end without waiting for the drain.
+	resultsAhead = 16
+
 	// rereadAfter is how long after a read that reached the end of a backlog it is
 	// read again while attempts are in flight.
 	rereadAfter = 20 * time.Millisecond
@@ -83,7 +86,7 @@ func (s *Sender) drainBacklog(ctx context.Context, c core.Claim) {
 		s: s, lease: newLease(leased), end: end, claim: c, heldAt: s.now(),
 		probing: c.Condition.State == core.StateFailing,
 		pace:    pace.New(s.now(), s.perEndpoint, 0),
-		results: make(chan *verdict, core.MaxMaxInFlight),
+		results: make(chan *verdict, resultsAhead),
 	}
 	if c.Condition.State == core.StateSlow || c.Condition.State == core.StateThrottled {
 		d.lane = c.Condition
@@ -181,7 +184,7 @@ func (d *drain) catchUp() {
 func (d *drain) start() {
 	d.rateWait = 0
 	for d.mayStart() {
-		if !d.place {
+		if d.lacksPlace() {
 			select {
 			case d.s.drainPlaces <- struct{}{}:
 				d.place = true
@@ -212,8 +215,12 @@ func (d *drain) mayStart() bool {
 	return ok
 }
 
+// lacksPlace reports whether the next attempt needs a place and has none. A probe
+// needs none: there is one at a time in each drain, and most of them take long.
+func (d *drain) lacksPlace() bool { return !d.place && !d.probing }
+
 // wantsPlace reports whether only a place is missing for the next attempt.
-func (d *drain) wantsPlace() bool { return !d.place && d.mayStart() }
+func (d *drain) wantsPlace() bool { return d.lacksPlace() && d.mayStart() }
 
 // read reports whether a delivery is at hand, reading more of the backlog if need
 // be.
@@ -244,8 +251,9 @@ func (d *drain) read() bool {
 	return true
 }
 
-// begin starts an attempt of w's delivery, which has a place.
+// begin starts an attempt of w's delivery.
 func (d *drain) begin(w core.Waiting) {
+	place := d.place
 	d.place = false
 	c := &d.claim.Condition
 	if c.Head == w.Delivery.ID {
@@ -256,7 +264,9 @@ func (d *drain) begin(w core.Waiting) {
 	go func() {
 		v := d.s.turn(d.lease, &w.Delivery, fromBacklog)
 		v.entry = w
-		<-d.s.drainPlaces
+		if place {
+			<-d.s.drainPlaces
+		}
 		d.results <- v
 	}()
 }

@@ -11,7 +11,7 @@ import (
 const (
 	// maxDrains bounds the backlogs that a sender works off at a time; others are
 	// left to other senders, or wait for their turn.
-	maxDrains = 1024
+	maxDrains = 4096
 
 	// sweepHold is how long a sender waits for the bell before it looks by itself
 	// which backlogs are due.
