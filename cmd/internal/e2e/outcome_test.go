@@ -73,6 +73,7 @@ func TestGone(t *testing.T) {
 	acme.patch(e.ID, `{"on_disable":"drop"}`)
 	waiting := acme.publish(1, "lead.created", `{"waits":"for its second attempt"}`)
 	r.await(1)
+	s.eventually("the first attempt has its row", func() bool { return len(acme.deliveries(e.ID)) == 1 })
 	refused := acme.publish(1, "lead.created", `{"answered":410}`)
 	r.await(2)
 
