@@ -53,7 +53,7 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 		limit:  s.now().Add(s.startLimit),
 		waiter: newWaiter(), settleDone: make(chan error, 1),
 	}
-	r.books = books{s: s, detached: r.detached, name: b.ID, note: r.mark}
+	r.books = books{s: s, detached: r.detached, name: b.ID, source: r}
 	r.lanes = lanes{slots: s.slots, limits: s.limits, waiter: r.waiter, all: make(map[string]*lane, 1)}
 	for i := range b.Deliveries {
 		if i < len(b.Settled) && b.Settled[i] {
@@ -126,7 +126,7 @@ func (r *run) startWorker() {
 // work sends delivery i, and what follows it in its lane.
 func (r *run) work(l *lane, i int) {
 	since, ok := r.s.now(), true
-	w := r.s.overtime.add(r.leaveSlot)
+	w := r.s.overtime.add(r)
 	defer r.s.overtime.remove(w)
 	for ok {
 		d := &r.b.Deliveries[i]

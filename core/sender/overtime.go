@@ -33,8 +33,17 @@ type overtime struct {
 
 	began chan struct{} // capacity 1: somebody works
 
+	spare sync.Pool // of *worker
+
 	mu      sync.Mutex
 	workers map[*worker]struct{}
+}
+
+// leaver is what a worker works for.
+type leaver interface {
+	// leaveSlot gives back what an attempt in overtime must not hold. It is called at
+	// most once for each attempt, by the watch.
+	leaveSlot()
 }
 
 // The states of a worker.
@@ -46,7 +55,7 @@ const (
 
 // worker sends one delivery after the other.
 type worker struct {
-	leave func() // gives back what an attempt in overtime must not hold
+	leaver leaver
 
 	state    atomic.Int32
 	since    atomic.Int64 // Unix time in ns at which the attempt in flight began
@@ -62,10 +71,13 @@ func newOvertime(places int, overdue func(*core.Delivery, time.Time), now func()
 	}
 }
 
-// add makes a worker known until remove. leave is called at most once for each of
-// its attempts, from another goroutine.
-func (o *overtime) add(leave func()) *worker {
-	w := &worker{leave: leave}
+// add makes a worker known until remove.
+func (o *overtime) add(l leaver) *worker {
+	w, ok := o.spare.Get().(*worker)
+	if !ok {
+		w = new(worker)
+	}
+	w.leaver = l
 	o.mu.Lock()
 	o.workers[w] = struct{}{}
 	first := len(o.workers) == 1
@@ -81,8 +93,11 @@ func (o *overtime) add(leave func()) *worker {
 
 func (o *overtime) remove(w *worker) {
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	delete(o.workers, w)
+	o.mu.Unlock()
+	w.leaver = nil
+	w.delivery.Store(nil)
+	o.spare.Put(w) // the watch knows only what is in workers
 }
 
 // start says that w's attempt of d begins.
@@ -155,7 +170,7 @@ func (o *overtime) leaveSlot(w *worker) {
 		return
 	}
 	if w.state.CompareAndSwap(onSlot, overslot) {
-		w.leave()
+		w.leaver.leaveSlot()
 		return
 	}
 	<-o.places

@@ -40,7 +40,7 @@ func (s *Sender) confirmParked(ctx context.Context, verdicts []*verdict) error {
 // verdicts.
 func parkingsOf(verdicts []*verdict) []core.Parking {
 	var parkings []core.Parking
-	index := make(map[core.EndpointRef]int)
+	var index map[core.EndpointRef]int
 	for _, v := range verdicts {
 		park := v.step == stepPark && !v.confirmed
 		if !park && v.condition.State == "" && !v.failing {
@@ -48,6 +48,9 @@ func parkingsOf(verdicts []*verdict) []core.Parking {
 		}
 		ref := v.delivery.Ref()
 		i, ok := index[ref]
+		if index == nil {
+			index = make(map[core.EndpointRef]int)
+		}
 		if !ok {
 			i = len(parkings)
 			index[ref] = i
@@ -96,12 +99,18 @@ func (s *Sender) trim(ctx context.Context, ref core.EndpointRef, excess int) {
 
 // drainBooks keeps the results of deliveries out of ref's backlog.
 func (s *Sender) drainBooks(ctx context.Context, ref core.EndpointRef) *books {
-	return &books{s: s, detached: context.WithoutCancel(ctx), name: ref.ID, note: func(rec *core.Record, ready []*verdict, _ int) {
-		rec.Drained.Endpoint = ref
-		for _, v := range ready {
-			if v.step != stepStay {
-				rec.Drained.Entries = append(rec.Drained.Entries, v.entry)
-			}
+	return &books{s: s, detached: context.WithoutCancel(ctx), name: ref.ID, source: backlogOf(ref)}
+}
+
+// backlogOf is the source of deliveries out of the backlog of an endpoint.
+type backlogOf core.EndpointRef
+
+// note implements source: what is settled leaves the backlog.
+func (b backlogOf) note(rec *core.Record, ready []*verdict, _ int) {
+	rec.Drained.Endpoint = core.EndpointRef(b)
+	for _, v := range ready {
+		if v.step != stepStay {
+			rec.Drained.Entries = append(rec.Drained.Entries, v.entry)
 		}
-	}}
+	}
 }

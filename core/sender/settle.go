@@ -32,10 +32,14 @@ type books struct {
 	s        *Sender
 	detached context.Context // results are stored whatever became of the lease
 	name     string          // for logs
+	source   source
+}
 
+// source is where the deliveries came from.
+type source interface {
 	// note adds to rec that the deliveries of ready are settled, when done others
 	// are already. With nothing to note it changes nothing.
-	note func(rec *core.Record, ready []*verdict, done int)
+	note(rec *core.Record, ready []*verdict, done int)
 }
 
 // settle stores the verdicts, when done deliveries of the same bundle are settled
@@ -97,7 +101,7 @@ func (k *books) record(ctx context.Context, ready []*verdict, done int) error {
 		rec.Repeated = rec.Repeated || v.written
 		v.written = true
 	}
-	k.note(&rec, ready, done)
+	k.source.note(&rec, ready, done)
 	if len(rec.Attempts) == 0 && rec.Mark.DoneKey == "" && len(rec.Drained.Entries) == 0 {
 		return nil
 	}
@@ -109,8 +113,8 @@ func (k *books) record(ctx context.Context, ready []*verdict, done int) error {
 	return nil
 }
 
-// mark notes settled deliveries of the bundle.
-func (r *run) mark(rec *core.Record, ready []*verdict, done int) {
+// note implements source: it marks deliveries of the bundle.
+func (r *run) note(rec *core.Record, ready []*verdict, done int) {
 	rec.Mark = r.b.Mark
 	rec.Mark.Indexes = make([]int, len(ready))
 	for i, v := range ready {
