@@ -235,6 +235,20 @@ func TestExcess(t *testing.T) {
 			t.Errorf("step %d: excess %d; want %d to %d", i, got, step.least, step.most)
 		}
 	}
+	// Somebody has to look, although the next look was not due before long.
+	c := core.EndpointRef{Organization: "acme", ID: core.NewEndpointID()}
+	later := time.Now().Add(time.Hour)
+	for _, n := range []int{600, 1} {
+		claims, _, err := s.ClaimBacklogs(t.Context(), 10)
+		noError(t, err)
+		if slices.ContainsFunc(claims, func(claim core.Claim) bool { return claim.Endpoint == c }) {
+			t.Errorf("claimed before %d more were parked", n)
+		}
+		park(t, s, core.Parking{Endpoint: c, Due: later, Deliveries: parcels(c, n, 10)})
+	}
+	if claims, _, err := s.ClaimBacklogs(t.Context(), 10); err != nil || len(claims) != 1 || claims[0].Endpoint != c {
+		t.Errorf("claims %+v, %v; want the backlog that is above its bound", claims, err)
+	}
 }
 
 func TestDrainedRepeatedly(t *testing.T) {

@@ -139,15 +139,16 @@ end
 // KEYS: waitingKey, ownersKey, conditionsKey. ARGV: member, endpoint id, owner,
 // lease in ms, condition or empty. Reply: 1 held; 0 somebody else's.
 var holdScript = redis.NewScript(luaNow + luaText + luaOwner + `
-if not ownedBy(KEYS[2], ARGV[1], ARGV[3]) then return 0 end
+local owned, look = ownedBy(KEYS[2], ARGV[1], ARGV[3])
+if not owned then return 0 end
 redis.call('HDEL', KEYS[3], ARGV[2])
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[3], ARGV[2], ARGV[5]) end
+if ARGV[5] ~= '' and not look then redis.call('HSET', KEYS[3], ARGV[2], ARGV[5]) end
 redis.call('ZADD', KEYS[1], text(now + tonumber(ARGV[4])), ARGV[1])
 return 1
 `)
 
 // HoldClaim prolongs a claim by core.ClaimLease from now and notes its condition,
-// whatever there is. It reports false, and has changed nothing, if the claim is
+// whatever there is, unless LookAt was called meanwhile; see ReleaseClaim. It reports false, and has changed nothing, if the claim is
 // lost: its lease ended and somebody else claimed the backlog, or the endpoint was
 // forgotten. It may be called again.
 func (s *Store) HoldClaim(ctx context.Context, c core.Claim) (held bool, err error) {
@@ -174,7 +175,7 @@ local empty = redis.call('XLEN', stream) == 0
 if ARGV[6] == '1' and not empty then return 0 end
 redis.call('HDEL', owners, member)
 redis.call('HDEL', conditions, id)
-if ARGV[4] ~= '' then redis.call('HSET', conditions, id, ARGV[4]) end
+if ARGV[4] ~= '' and not look then redis.call('HSET', conditions, id, ARGV[4]) end
 if empty then
 	redis.call('ZREM', waiting, member)
 	redis.call('DEL', stream)
@@ -191,8 +192,9 @@ return 1
 `)
 
 // ReleaseClaim ends a claim and notes its condition, whatever there is. A backlog
-// that is not empty is looked at again when r says, or at once if LookAt was called
-// since the claim was made. It reports false if r.OnlyEmpty and something waits:
+// that is not empty is looked at again when r says. If LookAt was called since the
+// claim was made it is looked at once, and the condition is not noted: it may be that
+// of another URL. It reports false if r.OnlyEmpty and something waits:
 // then the claim stays. A claim that is lost changes nothing and counts as
 // released. It may be called again.
 func (s *Store) ReleaseClaim(ctx context.Context, r core.Release) (released bool, err error) {

@@ -318,7 +318,9 @@ func TestLookAt(t *testing.T) {
 		if !release(t, s, core.Release{Claim: c, Due: failing.Until}) || rings(t, s) != 1 {
 			t.Error("not released, or no ring")
 		}
-		c = claimOne(t, s, ref)
+		if c = claimOne(t, s, ref); c.Condition.State != "" {
+			t.Errorf("condition %+v; want what the drain knew before forgotten", c.Condition)
+		}
 		if !release(t, s, core.Release{Claim: c, Due: failing.Until}) || !near(dueIn(t, s, ref), time.Hour) {
 			t.Errorf("due in %v; want the look to be over", dueIn(t, s, ref))
 		}

@@ -104,13 +104,18 @@ local count, size = redis.call('XLEN', stream), tonumber(redis.call('HGET', size
 local excess = math.max(0, count - tonumber(ARGV[6]))
 local over = size - tonumber(ARGV[7])
 if over > 0 and count > 0 then excess = math.max(excess, math.ceil(over * count / size)) end
+if excess > 0 and added > 0 and redis.call('HEXISTS', owners, member) == 0 then
+	redis.call('ZADD', waiting, text(now), member)
+	ring(bell)
+end
 return math.min(excess, count)
 `)
 
 // Park puts deliveries into the backlogs of their endpoints and notes why; parked
 // is parallel to ps. An endpoint's backlog is looked at by Due, unless it is claimed
 // or a look at it is arranged already. Without a Due it is looked at once, but a
-// paused or failing endpoint when its condition says so.
+// paused or failing endpoint when its condition says so. One that is above its bounds
+// is looked at once in any case.
 //
 // After an error some may have been parked. Repeating the call then parks them
 // twice, which delivers them twice.

@@ -73,6 +73,8 @@ type drain struct {
 	stopping bool      // nothing new is started
 	due      time.Time // stopping: when the backlog has to be looked at next; zero: at once
 	lost     bool      // stopping: the claim is somebody else's
+
+	trimmedAt time.Time // when the backlog was last found to be within its bounds
 }
 
 // drainBacklog works off the backlog that c claims, until nothing waits there or
@@ -99,7 +101,10 @@ func (d *drain) run(stop <-chan struct{}) {
 	ticker := time.NewTicker(drainTick)
 	defer ticker.Stop()
 	defer d.leavePlace()
-	if d.adapt() && !d.probing {
+	if c := &d.claim.Condition; c.Until.After(d.s.now().Add(drainTick)) && (c.State == core.StateFailing || c.State == core.StatePaused) {
+		d.trim() // it is not due, so this is why it was claimed
+		d.stop(c.Until)
+	} else if d.adapt() && !d.probing {
 		d.catchUp()
 	}
 	for {
@@ -246,6 +251,10 @@ func (d *drain) read() bool {
 	if len(page) == 0 {
 		d.readAt = now
 		return false
+	}
+	if len(page) == drainAhead && d.trim() {
+		d.ahead, d.cursor = nil, "" // what was read may be gone
+		return d.read()
 	}
 	d.cursor = page[len(page)-1].Entry
 	return true

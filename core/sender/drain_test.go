@@ -581,26 +581,40 @@ func TestParkFails(t *testing.T) {
 	})
 }
 
-// Beyond the bounds of a backlog the oldest become dead letters.
+// Beyond the bounds of a backlog the oldest become dead letters, whatever keeps the
+// others there.
 func TestOverflow(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
-		ref := f.endpoint(1)
-		f.store.set(ref, func(e *core.Endpoint) { e.FIFO = true })
-		f.feed(ref, 0, 5, time.Millisecond)
-		f.store.excess = 2
-		f.feed(ref, 5, 1, 0)
-		letters := f.store.letters()
-		for _, id := range []string{"whd_00000", "whd_00001"} {
-			if l, ok := letters[id]; !ok || l.Reason != core.ReasonOverflow {
-				t.Errorf("dead letter of %s = %+v; want one because of overflow", id, l)
+	for _, failing := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t, nil)
+			f.store.most = 2 * drainAhead
+			ref := f.endpoint(1)
+			f.poster.answer = func(request) egress.Result { return egress.Result{Status: 500} }
+			if !failing {
+				f.store.set(ref, func(e *core.Endpoint) { e.Enabled, e.Drop = false, false })
 			}
-		}
-		if len(letters) != 2 || f.store.left(ref) != 4 {
-			t.Errorf("%d dead letters, %d wait; want 2 and 4", len(letters), f.store.left(ref))
-		}
-	})
+			stop := f.start()
+			n := 5 * drainAhead
+			f.feed(ref, 0, n, time.Millisecond)
+			time.Sleep(10 * time.Second)
+			if left := f.store.left(ref); left != f.store.most {
+				t.Errorf("%d wait; want %d", left, f.store.most)
+			}
+			letters := f.store.letters()
+			for i := range n - f.store.most - 2*pace.FailuresToOpen { // the newest are still there
+				id := fmt.Sprintf("whd_%05d", i)
+				if l, ok := letters[id]; ok && l.Reason != core.ReasonOverflow || !ok && (!failing || i >= pace.FailuresToOpen) {
+					t.Errorf("dead letter of %s = %+v; want one because of overflow", id, l)
+				}
+			}
+			if sent := len(f.poster.all()); failing && sent > pace.FailuresToOpen+6 {
+				t.Errorf("%d requests; want no more than some probes", sent)
+			}
+			stop()
+			f.checkIdle()
+		})
+	}
 }
 
 // An endpoint that does nothing but fail is disabled in the end, after warnings.

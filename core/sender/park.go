@@ -8,9 +8,6 @@ import (
 	"github.com/sealpost/sealpost/core"
 )
 
-// maxTrimmed is how many deliveries leave a full backlog at a time.
-const maxTrimmed = 256
-
 // confirmParked puts deliveries into the backlogs of their endpoints, and notes
 // what the verdicts say about endpoints. A note without deliveries is not waited
 // for: the next attempts lead to it again.
@@ -19,18 +16,12 @@ func (s *Sender) confirmParked(ctx context.Context, verdicts []*verdict) error {
 	if len(parkings) == 0 {
 		return nil
 	}
-	parked, err := s.store.Park(ctx, parkings)
-	if err != nil {
+	if _, err := s.store.Park(ctx, parkings); err != nil {
 		return fmt.Errorf("park deliveries: %w", err)
 	}
 	for _, v := range verdicts {
 		if v.step == stepPark {
 			v.confirmed = true
-		}
-	}
-	for i := range parked {
-		if n := parked[i].Excess; n > 0 {
-			s.trim(ctx, parkings[i].Endpoint, n)
 		}
 	}
 	return nil
@@ -76,25 +67,6 @@ func laterOf(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// trim makes dead letters of the oldest deliveries of a backlog that is above its
-// bounds. What fails here is done with the next delivery that is parked.
-func (s *Sender) trim(ctx context.Context, ref core.EndpointRef, excess int) {
-	oldest, err := s.store.Backlog(ctx, ref, "", min(excess, maxTrimmed))
-	if len(oldest) > 0 {
-		verdicts := make([]*verdict, len(oldest))
-		for i := range oldest {
-			verdicts[i] = ended(&oldest[i].Delivery, core.ReasonOverflow, s.now())
-			verdicts[i].entry = oldest[i]
-			s.metrics.judged(verdicts[i])
-		}
-		_, err = s.drainBooks(ctx, ref).settleOnce(ctx, verdicts, 0)
-	}
-	if err != nil {
-		s.logger.Warn("a backlog is above its bounds and could not be trimmed", "organization", ref.Organization, "endpoint", ref.ID,
-			"excess", excess, "error", err)
-	}
 }
 
 // drainBooks keeps the results of deliveries out of ref's backlog.

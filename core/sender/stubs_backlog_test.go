@@ -17,7 +17,7 @@ type stubBacklogs struct {
 	parkFunc func([]core.Parking) error
 	holdFunc func(core.Claim) error
 
-	excess int // what every Park answers
+	most int // deliveries in each backlog; 0: any number
 
 	mu         sync.Mutex
 	entries    int
@@ -76,7 +76,14 @@ func (b *stubBacklogs) Park(_ context.Context, ps []core.Parking) ([]core.Parked
 	}
 	parked := make([]core.Parked, len(ps))
 	for i := range parked {
-		parked[i].Excess = b.excess
+		ref := ps[i].Endpoint
+		if excess := len(b.waiting[ref]) - b.most; b.most > 0 && excess > 0 {
+			parked[i].Excess = excess
+			if len(ps[i].Deliveries) > 0 && b.owners[ref] == "" {
+				b.due[ref] = time.Time{}
+				b.ring()
+			}
+		}
 	}
 	return parked, nil
 }
