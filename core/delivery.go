@@ -42,6 +42,7 @@ type Delivery struct {
 	Event        *Event    // shared by the deliveries of one event; read-only
 	Attempts     int       // attempts already made; 0 for a fresh delivery
 	Due          time.Time // never sent before; zero: at once; millisecond precision
+	Bulk         bool      // of an organization above its share: travels in the bulk queue, and yields to others; forgotten by a retry
 }
 
 // Ref returns the name of the delivery's endpoint.
@@ -53,6 +54,7 @@ func (d *Delivery) Ref() EndpointRef {
 type Bundle struct {
 	ID         string
 	Queue      string // the queue that the task came from
+	Bulk       bool   // it is the bulk queue, as each of the deliveries says
 	Deliveries []Delivery
 	Settled    []bool // parallel to Deliveries: settled by an earlier run, to be skipped
 	Mark       Mark   // where settled deliveries are noted; pass it on with Indexes filled in

@@ -80,7 +80,7 @@ func TestOneRingWakesOne(t *testing.T) {
 		client := server.Client(t)
 		go func() { woken <- client.BLPop(ctx, maxHold, bellKey("deliver-00")).Err() }()
 	}
-	until(t, "both wait", f.held)
+	until(t, "both wait", func() bool { return f.blocked() == "2" })
 	if errs := f.producer().Enqueue(ctx, fanOut(event("evt_1", 0), 1)); errs != nil {
 		t.Fatal(errs)
 	}

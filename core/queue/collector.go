@@ -55,7 +55,7 @@ func NewCollector(o Options) (*Collector, error) {
 }
 
 // Stats returns what stands in each queue: the deliver queues in order, then the
-// retry queue.
+// retry queue and the bulk queue.
 func (c *Collector) Stats(ctx context.Context) ([]QueueStats, error) {
 	v, err := readOverview(ctx, &c.o)
 	if err != nil {

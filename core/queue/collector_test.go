@@ -48,6 +48,11 @@ func TestCollector(t *testing.T) {
 	want := `
 # HELP sealpost_queue_tasks Tasks in a queue. Any in the state archived is an alarm.
 # TYPE sealpost_queue_tasks gauge
+sealpost_queue_tasks{queue="bulk-00",state="active"} 0
+sealpost_queue_tasks{queue="bulk-00",state="archived"} 0
+sealpost_queue_tasks{queue="bulk-00",state="pending"} 0
+sealpost_queue_tasks{queue="bulk-00",state="retry"} 0
+sealpost_queue_tasks{queue="bulk-00",state="scheduled"} 0
 sealpost_queue_tasks{queue="deliver-00",state="active"} 0
 sealpost_queue_tasks{queue="deliver-00",state="archived"} 1
 sealpost_queue_tasks{queue="deliver-00",state="pending"} 3
@@ -75,7 +80,7 @@ sealpost_queue_tasks{queue="retry-00",state="scheduled"} 1
 		}
 	}
 	stats[0].OldestPending, stats[0].LeaseExpired, stats[1].Overdue = 0, 0, 0
-	if diff := cmp.Diff([]QueueStats{{Queue: "deliver-00", Pending: 3, Archived: 1}, {Queue: "retry-00", Scheduled: 1, Retry: 1}}, stats); diff != "" {
+	if diff := cmp.Diff([]QueueStats{{Queue: "deliver-00", Pending: 3, Archived: 1}, {Queue: "retry-00", Scheduled: 1, Retry: 1}, {Queue: "bulk-00"}}, stats); diff != "" {
 		t.Errorf("stats (-want +got):\n%s", diff)
 	}
 	lint(t, f.registry)

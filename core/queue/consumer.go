@@ -142,6 +142,7 @@ func (c *Consumer) lanes(handling context.Context) []lane {
 			UniversalClient: &mendedClient{UniversalClient: c.o.Client},
 			bell:            bellKey(queue),
 			delays:          queue == retryQueue,
+			calm:            queue == bulkQueue,
 			stopping:        c.stopping,
 		}
 		lanes = append(lanes, lane{queue: queue, server: asynq.NewServerFromRedisClient(client, c.serverConfig(queue, handling))})

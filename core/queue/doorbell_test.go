@@ -368,3 +368,15 @@ func TestUnknownForwardScriptIsGiven(t *testing.T) {
 		}
 	}
 }
+
+// The bulk queue's empty polls are held back for longer.
+func TestCalmHold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &doorbellClient{UniversalClient: newScripted(func(int) (any, error) { return nil, redis.Nil }), calm: true, stopping: make(chan struct{})}
+		start := time.Now()
+		if err := c.EvalSha(t.Context(), "sha", dequeueKeys).Err(); !errors.Is(err, redis.Nil) || time.Since(start) != calmHold {
+			t.Errorf("%v after %v; want %v after %v", err, time.Since(start), redis.Nil, calmHold)
+		}
+	})
+}

@@ -27,7 +27,7 @@ func TestInspect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(in) != 2 || in[1] != (Inspection{QueueStats: QueueStats{Queue: "retry-00", Scheduled: in[1].Scheduled}, Looked: in[1].Scheduled}) {
+		if len(in) != 3 || in[1] != (Inspection{QueueStats: QueueStats{Queue: "retry-00", Scheduled: in[1].Scheduled}, Looked: in[1].Scheduled}) {
 			t.Fatalf("inspections %+v", in)
 		}
 		in[0].OldestPending, in[0].LeaseExpired = 0, 0
@@ -88,7 +88,7 @@ func TestSenders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Sender{{Host: host, PID: os.Getpid(), Queues: []string{"deliver-00", "retry-00"}, Bundles: 2 * DefaultBundles}}
+	want := []Sender{{Host: host, PID: os.Getpid(), Queues: []string{"bulk-00", "deliver-00", "retry-00"}, Bundles: 3 * DefaultBundles}}
 	until(t, "the heartbeats of all queues", func() bool {
 		got, err := c.Senders()
 		if err != nil {

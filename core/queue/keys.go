@@ -11,17 +11,22 @@ import (
 // deferred to a later moment.
 const retryQueue = "retry-00"
 
+// bulkQueue holds the bundles of organizations that are above their share, so
+// that those of others never stand behind them.
+const bulkQueue = "bulk-00"
+
 // deliverQueue returns the name of a shard's queue. All keys of a queue carry
 // its name in braces and so live in one slot of a Redis Cluster.
 func deliverQueue(shard int) string { return fmt.Sprintf("deliver-%02d", shard) }
 
-// queueNames lists every queue: the shards in order, then the retry queue.
+// queueNames lists every queue: the shards in order, then the retry queue and
+// the bulk queue.
 func queueNames(shards int) []string {
-	names := make([]string, 0, shards+1)
+	names := make([]string, 0, shards+2)
 	for i := range shards {
 		names = append(names, deliverQueue(i))
 	}
-	return append(names, retryQueue)
+	return append(names, retryQueue, bulkQueue)
 }
 
 // retryID names the task of a delivery's next attempt.

@@ -81,7 +81,7 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 		return nil, err
 	}
 	encoded, size := p.frame, p.deliveries
-	b := &core.Bundle{ID: id, Queue: queue, Mark: core.Mark{DoneKey: doneKey(queue, id), TTL: inlineMarkTTL}}
+	b := &core.Bundle{ID: id, Queue: queue, Bulk: queue == bulkQueue, Mark: core.Mark{DoneKey: doneKey(queue, id), TTL: inlineMarkTTL}}
 	if encoded == nil {
 		b.Mark.BlobKey, b.Mark.TTL = blobKey(queue, id), markTTL
 	}
@@ -103,6 +103,9 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 	}
 	if n := len(b.Deliveries); n == 0 || b.Mark.BlobKey != "" && n != size {
 		return nil, undecodable("%d deliveries, %d announced", n, size)
+	}
+	for i := range b.Deliveries {
+		b.Deliveries[i].Bulk = b.Bulk
 	}
 	b.Mark.Size = len(b.Deliveries)
 	var left int

@@ -72,8 +72,9 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	return p, nil
 }
 
-// Enqueue stores deliveries that are to be sent at once. Those of one event have
-// to follow each other in ds, so that its bytes are stored once. It returns nil
+// Enqueue stores deliveries that are to be sent at once, those that are Bulk in the
+// bulk queue. Those of one event have to follow each other in ds, so that its bytes
+// are stored once. It returns nil
 // when all are stored; else the errors are parallel to ds, nil for those that
 // are. An error means "not confirmed": the delivery may have been stored all the
 // same. ds is not kept.
@@ -123,7 +124,7 @@ func (p *Producer) Retry(ctx context.Context, ds []core.Delivery) []error {
 
 // Defer stores deliveries anew, without spending an attempt: in bundles with ids
 // of their own, sent not before due and not before their own Due. When that has
-// come already they go to a deliver queue at once. With an error some of them
+// come already they go to a deliver queue, or the bulk queue, at once. With an error some of them
 // may have been stored.
 func (p *Producer) Defer(ctx context.Context, ds []core.Delivery, due time.Time) error {
 	ctx, cancel := withPatience(ctx)
@@ -173,15 +174,20 @@ func latestDue(ds []core.Delivery, settled []bool) time.Time {
 	return latest
 }
 
-// sendBundle sends ds as a bundle with an id of its own: to a deliver queue, or
-// to the retry queue when it has to wait until at.
+// sendBundle sends ds, which are all Bulk or none, as a bundle with an id of its
+// own: to the bulk queue or a deliver queue, or to the retry queue when it has to
+// wait until at.
 func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.Time) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return core.Unavailable("no id for a bundle", err)
 	}
 	queue := retryQueue
-	if at.IsZero() {
+	switch {
+	case !at.IsZero():
+	case ds[0].Bulk:
+		queue = bulkQueue
+	default:
 		queue = deliverQueue(int(p.shard.Add(1) % uint32(p.o.Shards)))
 	}
 	return p.send(ctx, queue, id.String(), ds, at, true)

@@ -150,6 +150,13 @@ func (f *fixture) settleAll(m core.Mark) {
 // stats returns what stands in the deliver queue and in the retry queue.
 func (f *fixture) stats() (deliver, retry QueueStats) {
 	f.t.Helper()
+	all := f.allStats()
+	return all[0], all[1]
+}
+
+// allStats returns what stands in the deliver, the retry and the bulk queue.
+func (f *fixture) allStats() []QueueStats {
+	f.t.Helper()
 	o := f.options()
 	o.Now = time.Now
 	v, err := readOverview(context.Background(), &o)
@@ -160,14 +167,13 @@ func (f *fixture) stats() (deliver, retry QueueStats) {
 	for i := range stats {
 		stats[i].OldestPending, stats[i].Overdue, stats[i].LeaseExpired = 0, 0, 0
 	}
-	return stats[0], stats[1]
+	return stats
 }
 
 // empty fails unless nothing is left in any queue, no bundle either.
 func (f *fixture) empty() {
 	f.t.Helper()
-	deliver, retry := f.stats()
-	for _, s := range []QueueStats{deliver, retry} {
+	for _, s := range f.allStats() {
 		if diff := cmp.Diff(QueueStats{Queue: s.Queue}, s); diff != "" {
 			f.t.Errorf("queue %s is not empty (-want +got):\n%s", s.Queue, diff)
 		}
@@ -183,10 +189,15 @@ func (f *fixture) empty() {
 	}
 }
 
-// held reports whether the polls of both queues wait for their bells.
+// held reports whether the polls of all queues wait for their bells.
 func (f *fixture) held() bool {
 	f.t.Helper()
-	return f.client.InfoMap(context.Background(), "clients").Item("Clients", "blocked_clients") == "2"
+	return f.blocked() == "3"
+}
+
+// blocked returns how many clients of the server wait for a bell.
+func (f *fixture) blocked() string {
+	return f.client.InfoMap(context.Background(), "clients").Item("Clients", "blocked_clients")
 }
 
 // hurry makes the tasks that were put back into a queue run now.

@@ -18,7 +18,8 @@ const (
 // part is a run of deliveries, ds[from:to], that travels in one bundle.
 type part struct{ from, to int }
 
-// split divides ds into bundles, in order. Deliveries of one event, which stand
+// split divides ds into bundles, in order. None mixes deliveries that are Bulk with
+// others. Deliveries of one event, which stand
 // together in ds, are kept together where they fit.
 func split(ds []core.Delivery) []part {
 	var parts []part
@@ -29,7 +30,7 @@ func split(ds []core.Delivery) []part {
 			to++
 		}
 		group := eventBytes + len(ds[from].Event.Body) + frame.OriginSize(ds[from].Event.Origin) + (to-from)*deliveryBytes
-		fits := to-open.from <= maxBundleDeliveries && size+group <= maxBundleBytes
+		fits := ds[from].Bulk == ds[open.from].Bulk && to-open.from <= maxBundleDeliveries && size+group <= maxBundleBytes
 		if !fits && open.to > open.from {
 			parts = append(parts, open)
 			open, size = part{from: from}, 0

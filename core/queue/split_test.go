@@ -17,6 +17,12 @@ func TestSplit(t *testing.T) {
 		return ds
 	}
 	group := func(deliveries, size int) []core.Delivery { return fanOut(event("evt", size), deliveries) }
+	bulk := func(ds []core.Delivery) []core.Delivery {
+		for i := range ds {
+			ds[i].Bulk = true
+		}
+		return ds
+	}
 	tests := []struct {
 		name string
 		ds   []core.Delivery
@@ -30,6 +36,7 @@ func TestSplit(t *testing.T) {
 		{name: "an event is kept together", ds: join(group(200, 0), group(100, 0)), want: []part{{0, 200}, {200, 300}}},
 		{name: "rest of a wide event has room", ds: join(group(257, 0), group(3, 0)), want: []part{{0, 256}, {256, 260}}},
 		{name: "bytes", ds: join(group(1, 300<<10), group(1, 300<<10), group(1, 1000)), want: []part{{0, 1}, {1, 3}}},
+		{name: "bulk stays by itself", ds: join(group(2, 0), bulk(group(3, 0)), group(1, 0)), want: []part{{0, 2}, {2, 5}, {5, 6}}},
 		{name: "huge event travels alone", ds: join(group(1, 0), group(2, 2<<20), group(1, 0)), want: []part{{0, 1}, {1, 3}, {3, 4}}},
 	}
 	for _, tt := range tests {

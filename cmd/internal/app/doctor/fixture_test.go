@@ -151,7 +151,7 @@ func (f *fixture) consume() {
 	f.t.Cleanup(stop)
 	f.until("all heartbeats", func() bool {
 		senders, err := f.o.Queues.Senders()
-		return err == nil && len(senders) == 1 && len(senders[0].Queues) == queue.DefaultShards+1
+		return err == nil && len(senders) == 1 && len(senders[0].Queues) == queue.DefaultShards+2
 	})
 }
 
