@@ -13,9 +13,10 @@ import (
 const admittedPerSlot = 4
 
 // admission lets bundles begin in the order of their arrival, as long as the
-// deliveries of those that have begun are few enough. Without it every bundle
-// that the queue hands over would take its turn at the slots, all would be
-// finished late, and each would settle its results in small pieces.
+// deliveries of those that have begun are few enough; bulk bundles have one of
+// their own. Without it every bundle that the queue hands over would take its turn
+// at the slots, all would be finished late, and each would settle its results in
+// small pieces.
 //
 // The next one begins as soon as there is any room, however large it is: one slow
 // delivery must not keep out a bundle that would need all of it.

@@ -27,6 +27,9 @@ type run struct {
 	books books
 	limit time.Time // nothing is started after it
 
+	admission *admission
+	seat      *seat // in the queue for slots of the process; nil until it is needed
+
 	lanes    lanes
 	waiter   *waiter
 	pending  int  // deliveries to be worked off
@@ -51,10 +54,13 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 	r := &run{
 		s: s, lease: newLease(ctx), b: b,
 		limit:  s.now().Add(s.startLimit),
-		waiter: newWaiter(), settleDone: make(chan error, 1),
+		waiter: newWaiter(), settleDone: make(chan error, 1), admission: s.admission,
 	}
 	r.books = books{s: s, detached: r.detached, name: b.ID, source: r}
-	r.lanes = lanes{slots: s.slots, limits: s.limits, waiter: r.waiter, all: make(map[string]*lane, 1)}
+	if b.Bulk {
+		r.admission = s.bulk
+	}
+	r.lanes = lanes{bulk: b.Bulk, slots: s.slots, limits: s.limits, waiter: r.waiter, all: make(map[string]*lane, 1)}
 	for i := range b.Deliveries {
 		if i < len(b.Settled) && b.Settled[i] {
 			r.done++
@@ -102,7 +108,7 @@ func (r *run) loop() error {
 
 // dispatch starts workers as long as there are slots.
 func (r *run) dispatch() {
-	for r.lanes.wantsSlot() && r.s.slots.tryEnter() {
+	for r.lanes.wantsSlot() && r.s.slots.tryEnter(r.b.Bulk) {
 		r.startWorker()
 	}
 }
@@ -115,7 +121,7 @@ func (r *run) startWorker() {
 	r.leaveAdmission(crowded) // a slow endpoint must not keep other bundles out
 	switch {
 	case l == nil:
-		r.s.slots.leave()
+		r.s.slots.leave(r.b.Bulk)
 	case r.alone:
 		r.work(l, i)
 	default:
@@ -141,9 +147,9 @@ func (r *run) work(l *lane, i int) {
 // leaveSlot gives back what an attempt in overtime must not hold: its slot and its
 // place in the admission. It is called by the watch.
 func (r *run) leaveSlot() {
-	r.s.slots.leave()
+	r.s.slots.leave(r.b.Bulk)
 	if r.alone { // and so the loop's goroutine is the one that is in the attempt
-		r.s.admission.leave(r.admitted)
+		r.admission.leave(r.admitted)
 		return
 	}
 	r.lanes.late()
@@ -175,15 +181,17 @@ func (r *run) takeAll() {
 func (r *run) leaveAdmission(deliveries int) {
 	deliveries = min(deliveries, r.admitted)
 	r.admitted -= deliveries
-	r.s.admission.leave(deliveries)
+	r.admission.leave(deliveries)
 }
 
 // wait blocks until something happens and takes note of it.
 func (r *run) wait() {
-	var slots chan<- struct{}
+	var slot <-chan struct{}
 	if r.lanes.wantsSlot() {
-		slots = r.s.slots.taken
-		r.s.slots.waiting.Add(1)
+		if r.seat == nil {
+			r.seat = newSeat(r.b.Bulk)
+		}
+		slot = r.s.slots.wait(r.seat)
 	}
 	var lease, draining <-chan struct{}
 	var limit, tick <-chan time.Time
@@ -198,8 +206,7 @@ func (r *run) wait() {
 	}
 	act := func() {} // when the wait is over, and others are no longer told of it
 	select {
-	case slots <- struct{}{}:
-		act = r.startWorker
+	case <-slot:
 	case <-r.waiter.bell:
 		act = r.lanes.receiveSlots
 	case err := <-r.settleDone:
@@ -214,10 +221,12 @@ func (r *run) wait() {
 	case <-lease: // for these two see checkStops
 	case <-draining:
 	}
-	if slots != nil {
-		r.s.slots.waiting.Add(-1)
-	}
+	granted := slot != nil && r.s.slots.endWait(r.seat)
 	act()
+	if granted {
+		r.checkStops()
+		r.startWorker()
+	}
 }
 
 // settleDue reports whether what is collected should be settled now. Results

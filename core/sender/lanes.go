@@ -26,6 +26,7 @@ type lane struct {
 // itself, on the same slots; the run's loop begins workers and collects what
 // they found.
 type lanes struct {
+	bulk   bool // gives way to what is not
 	slots  *slots
 	limits *limiter
 	waiter *waiter // its bell also tells the loop to look here
@@ -131,7 +132,7 @@ func (ls *lanes) next(l *lane, v *verdict, mayStart bool, since time.Time, now f
 	defer ls.mu.Unlock()
 	ls.inbox = append(ls.inbox, v)
 	urgent := v.urgent()
-	if mayStart && !urgent && !v.overtime && !ls.halted && len(l.indexes) > l.held && (!ls.slots.wanted() || now().Sub(since) < turnTime) {
+	if mayStart && !urgent && !v.overtime && !ls.halted && len(l.indexes) > l.held && (!ls.slots.wanted() || now().Sub(since) < turnTime) && !ls.slots.owed(ls.bulk) {
 		if len(ls.inbox) >= settleGroup {
 			ls.waiter.ring()
 		}
@@ -140,7 +141,7 @@ func (ls *lanes) next(l *lane, v *verdict, mayStart bool, since time.Time, now f
 	ls.running--
 	ls.keep(l)
 	if !v.overtime {
-		ls.slots.leave()
+		ls.slots.leave(ls.bulk)
 	}
 	if urgent || l.ready || ls.running == 0 || len(ls.inbox) >= settleGroup {
 		ls.waiter.ring()

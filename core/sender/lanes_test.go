@@ -39,7 +39,7 @@ func TestWorkerGoesOn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ls := testLanes(2, 1, "a", "a", "a")
-			if !ls.slots.tryEnter() {
+			if !ls.slots.tryEnter(false) {
 				t.Fatal("no slot")
 			}
 			l, i, crowded := ls.begin()
@@ -76,14 +76,14 @@ func TestLaneEmptiedWhileItWaits(t *testing.T) {
 	ls := testLanes(1, 4, "a", "a")
 	now := time.Now
 	take := func() (*lane, int, int) {
-		ls.slots.tryEnter()
+		ls.slots.tryEnter(false)
 		return ls.begin()
 	}
 	l, first, _ := take()
 	if none, _, crowded := take(); none != nil || crowded != 1 || !l.waiting {
 		t.Fatalf("begin = %v, %d crowded, waiting %t; the endpoint has one slot", none, crowded, l.waiting)
 	}
-	ls.slots.leave()
+	ls.slots.leave(false)
 	second, ok := ls.next(l, &verdict{index: first}, true, now(), now)
 	if !ok || second != 1 || l.waiting || ls.waiting != 0 {
 		t.Fatalf("next = %d, %t; waiting %t, %d", second, ok, l.waiting, ls.waiting)

@@ -181,6 +181,7 @@ type Sender struct {
 
 	slots      *slots
 	admission  *admission
+	bulk       *admission // of bulk bundles, so that they stand before nobody else
 	limits     *limiter
 	overtime   *overtime
 	health     *health
@@ -216,6 +217,7 @@ func New(o Options) (*Sender, error) {
 		lifetime:         o.Schedule.Total() + time.Duration(o.Schedule.MaxAttempts)*(o.DeliveryTimeout+attemptSlack),
 		slots:            newSlots(o.Concurrency),
 		admission:        newAdmission(admittedPerSlot * o.Concurrency),
+		bulk:             newAdmission(admittedPerSlot * o.Concurrency),
 		limits:           newLimiter(o.PerEndpoint, o.Now),
 		health:           newHealth(),
 		records:          newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
@@ -253,7 +255,7 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 		// says once more that all is settled, and lets the blob go.
 		return r.books.record(r.detached, nil, r.done)
 	}
-	r.admitted = s.admission.enter(ctx, r.pending, s.startLimit, s.draining)
+	r.admitted = r.admission.enter(ctx, r.pending, s.startLimit, s.draining)
 	defer func() { r.leaveAdmission(r.admitted) }()
 	if !s.isDraining() && !r.alone {
 		// One read for all. A bundle of one delivery reads its record when its turn
