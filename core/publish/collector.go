@@ -83,70 +83,114 @@ func (w *waiter) late() bool {
 // touched afterwards.
 func (w *waiter) finish() { w.done <- struct{}{} }
 
+// line is a kind of requests with flushes of its own, so that one kind waits for
+// none of the other.
+type line int
+
+const (
+	lineNormal line = iota // of organizations within their share
+	lineBulk               // of those above it, whose deliveries go to the bulk queue
+	lines
+)
+
 // collector holds the requests that wait for a flush. It is bounded in events
 // and in bytes, those of the flushes in flight included.
 type collector struct {
 	maxEvents int
 	maxBytes  int64
-	wake      chan struct{} // a token for each worker that may have to look
+	wake      [lines]chan struct{} // a token for each worker that may have to look
 
-	mu      sync.Mutex
+	mu     sync.Mutex
+	lines  [lines]queued
+	shares *shares
+	closed bool
+}
+
+// queued is what a line holds.
+type queued struct {
 	waiting []*waiter
 	events  int   // waiting or in flight
 	bytes   int64 // waiting or in flight
-	closed  bool
 }
 
 func newCollector(maxEvents int, maxBytes int64, workers int) *collector {
-	return &collector{maxEvents: maxEvents, maxBytes: maxBytes, wake: make(chan struct{}, workers)}
+	c := &collector{maxEvents: maxEvents, maxBytes: maxBytes, shares: newShares()}
+	for l := range c.wake {
+		c.wake[l] = make(chan struct{}, workers)
+	}
+	return c
 }
 
 // add queues w, or returns CodeUnavailable when that would exceed a bound. A
-// request that is larger than a bound by itself passes when it is alone.
-func (c *collector) add(w *waiter) *core.Error {
+// request that is larger than a bound by itself passes when it is alone. The bulk
+// line leaves a quarter of the room to the other one.
+func (c *collector) add(w *waiter, now time.Time) *core.Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return core.Unavailable("this server is shutting down", nil)
 	}
-	if c.events > 0 && (c.events+w.events > c.maxEvents || c.bytes+w.bytes > c.maxBytes) {
+	l := lineNormal
+	if c.shares.add(w.request.Organization, w.events, now) {
+		l = lineBulk
+	}
+	q, bulk := &c.lines[l], &c.lines[lineBulk]
+	events, bytes := c.lines[lineNormal].events+bulk.events, c.lines[lineNormal].bytes+bulk.bytes
+	full := events > 0 && (events+w.events > c.maxEvents || bytes+w.bytes > c.maxBytes)
+	if l == lineBulk {
+		full = full || bulk.events > 0 && (bulk.events+w.events > c.maxEvents*3/4 || bulk.bytes+w.bytes > c.maxBytes*3/4)
+	}
+	if full {
 		return core.Unavailable("too many events are waiting to be stored", nil)
 	}
-	c.events += w.events
-	c.bytes += w.bytes
-	c.waiting = append(c.waiting, w)
+	q.events += w.events
+	q.bytes += w.bytes
+	q.waiting = append(q.waiting, w)
 	select {
-	case c.wake <- struct{}{}:
+	case c.wake[l] <- struct{}{}:
 	default:
 	}
 	return nil
 }
 
-// take appends waiting requests to dst, oldest first, until they have limit
-// events together; at least one. open is false once the collector is closed.
-func (c *collector) take(dst []*waiter, limit int) (taken []*waiter, open bool) {
+// fannedOut counts what the requests turned out to be: more deliveries than events.
+func (c *collector) fannedOut(waiters []*waiter, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, w := range waiters {
+		if more := w.deliveries - w.events; more > 0 {
+			c.shares.add(w.request.Organization, more, now)
+		}
+	}
+}
+
+// take appends waiting requests of a line to dst, oldest first, until they have
+// limit events together; at least one. open is false once the collector is closed.
+func (c *collector) take(dst []*waiter, l line, limit int) (taken []*waiter, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := &c.lines[l]
 	n, events := 0, 0
-	for n < len(c.waiting) && events < limit {
-		events += c.waiting[n].events
+	for n < len(q.waiting) && events < limit {
+		events += q.waiting[n].events
 		n++
 	}
-	dst = append(dst, c.waiting[:n]...)
-	rest := copy(c.waiting, c.waiting[n:])
-	clear(c.waiting[rest:])
-	c.waiting = c.waiting[:rest]
+	dst = append(dst, q.waiting[:n]...)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
 	return dst, !c.closed
 }
 
-// wait blocks until something may have been added or the collector is closed.
-func (c *collector) wait() { <-c.wake }
+// wait blocks until something may have been added to a line or the collector is
+// closed.
+func (c *collector) wait(l line) { <-c.wake[l] }
 
 // release gives back what finished requests held.
-func (c *collector) release(events int, bytes int64) {
+func (c *collector) release(l line, events int, bytes int64) {
 	c.mu.Lock()
-	c.events -= events
-	c.bytes -= bytes
+	c.lines[l].events -= events
+	c.lines[l].bytes -= bytes
 	c.mu.Unlock()
 }
 
@@ -156,7 +200,9 @@ func (c *collector) close() {
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.closed = true
-		close(c.wake)
+		for _, wake := range c.wake {
+			close(wake)
+		}
 	}
 }
 
@@ -164,5 +210,16 @@ func (c *collector) close() {
 func (c *collector) pending() (events int, bytes int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.events, c.bytes
+	for i := range c.lines {
+		events, bytes = events+c.lines[i].events, bytes+c.lines[i].bytes
+	}
+	return events, bytes
+}
+
+// above returns how many organizations publish more than their share.
+func (c *collector) above(now time.Time) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shares.decay(now)
+	return c.shares.above
 }

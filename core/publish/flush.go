@@ -37,6 +37,7 @@ type organization struct {
 // so that its slices are allocated once.
 type flush struct {
 	p             *Publisher
+	line          line
 	waiters       []*waiter
 	organizations []organization
 	names         []string       // of organizations, in the same order
@@ -54,8 +55,8 @@ type flush struct {
 	traced        traced
 }
 
-func newFlush(p *Publisher) *flush {
-	return &flush{p: p, index: make(map[string]int), firsts: make(map[repeat]*outcome), parkings: newParkings()}
+func newFlush(p *Publisher, l line) *flush {
+	return &flush{p: p, line: l, index: make(map[string]int), firsts: make(map[repeat]*outcome), parkings: newParkings()}
 }
 
 // run commits the requests of waiters and answers them.
@@ -66,7 +67,7 @@ func (f *flush) run(waiters []*waiter) {
 	for _, w := range waiters {
 		events, bytes = events+w.events, bytes+w.bytes
 	}
-	defer f.p.collector.release(events, bytes)
+	defer f.p.collector.release(f.line, events, bytes)
 	defer f.reset()
 	defer f.recover()
 
@@ -90,6 +91,7 @@ func (f *flush) run(waiters []*waiter) {
 		return
 	}
 	f.match(ctx)
+	f.p.collector.fannedOut(f.waiters, f.p.o.Now())
 	for rest := f.waiters; len(rest) > 0; {
 		n := f.cut(rest)
 		f.enqueue(ctx, rest[:n])
@@ -236,6 +238,7 @@ func (f *flush) fanOut(o *organization, out *outcome) {
 	for _, endpoint := range to.direct {
 		f.deliveries = append(f.deliveries, core.Delivery{
 			ID: core.NewDeliveryID(out.event.AcceptedAt), Organization: o.name, Endpoint: endpoint, Event: out.event,
+			Bulk: f.line == lineBulk,
 		})
 		f.owners = append(f.owners, out)
 	}

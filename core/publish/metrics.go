@@ -20,7 +20,7 @@ type metrics struct {
 	duration   prometheus.Histogram
 }
 
-func newMetrics(r prometheus.Registerer, c *collector) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, c *collector, now func() time.Time) (*metrics, error) {
 	m := &metrics{
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sealpost_events_accepted_total",
@@ -61,10 +61,14 @@ func newMetrics(r prometheus.Registerer, c *collector) (*metrics, error) {
 		Name: "sealpost_publish_pending_events",
 		Help: "Events waiting to be stored or being stored.",
 	}, func() float64 { events, _ := c.pending(); return float64(events) })
+	above := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sealpost_publish_bulk_organizations",
+		Help: "Organizations that publish more than their share: their deliveries go through the bulk queue.",
+	}, func() float64 { return float64(c.above(now())) })
 	if r == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{m.accepted, m.repeated, m.deliveries, m.parked, m.events, m.duration, rejected, pending} {
+	for _, collector := range []prometheus.Collector{m.accepted, m.repeated, m.deliveries, m.parked, m.events, m.duration, rejected, pending, above} {
 		if err := r.Register(collector); err != nil {
 			return nil, fmt.Errorf("publish: register metrics: %w", err)
 		}

@@ -73,19 +73,19 @@ func TestTakeIsBounded(t *testing.T) {
 	for range 5 {
 		w := newWaiter()
 		w.reset(request(item(0), item(1), item(2)), time.Time{})
-		if err := c.add(w); err != nil {
+		if err := c.add(w, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first, open := c.take(nil, 4)
-	second, _ := c.take(nil, 100)
+	first, open := c.take(nil, lineNormal, 4)
+	second, _ := c.take(nil, lineNormal, 100)
 	if len(first) != 2 || len(second) != 3 || !open {
 		t.Errorf("took %d and %d requests, want 2 and 3", len(first), len(second))
 	}
 	c.close()
 	c.close()
-	c.wait()
-	if _, open := c.take(nil, 1); open {
+	c.wait(lineNormal)
+	if _, open := c.take(nil, lineNormal, 1); open {
 		t.Error("open after close")
 	}
 }

@@ -18,7 +18,7 @@ const (
 	DefaultMaxPending      = 20_000                  // events
 	DefaultMaxPendingBytes = 64 << 20                // bytes of event bodies
 	DefaultMaxDeliveries   = 50_000                  // of one request
-	DefaultFlushes         = 1                       // in flight at a time
+	DefaultFlushes         = 1                       // in flight at a time, of each line
 	DefaultBudget          = 1500 * time.Millisecond // from arrival to answer
 )
 
@@ -76,7 +76,7 @@ type Options struct {
 	MaxPending      int                   // events that wait or are being flushed; 0: DefaultMaxPending
 	MaxPendingBytes int64                 // their bodies; 0: DefaultMaxPendingBytes
 	MaxDeliveries   int                   // of one request, and of what is stored at a time; 0: DefaultMaxDeliveries
-	Flushes         int                   // flushes in flight at a time; 0: DefaultFlushes
+	Flushes         int                   // flushes in flight at a time, of each line; 0: DefaultFlushes
 	Budget          time.Duration         // from a request's arrival to its answer; 0: DefaultBudget
 	Tracer          core.Tracer           // nil: flushes are not traced
 	Registerer      prometheus.Registerer // nil: metrics are kept but not registered
@@ -147,7 +147,7 @@ func New(o Options) (*Publisher, error) {
 	}
 	p.waiters.New = func() any { return newWaiter() }
 	var err error
-	if p.metrics, err = newMetrics(o.Registerer, p.collector); err != nil {
+	if p.metrics, err = newMetrics(o.Registerer, p.collector, o.Now); err != nil {
 		return nil, err
 	}
 	return p, nil
@@ -157,8 +157,10 @@ func New(o Options) (*Publisher, error) {
 // ones are refused with CodeUnavailable. Stop what calls Publish first.
 func (p *Publisher) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
-	for range p.o.Flushes {
-		workers.Go(p.work)
+	for l := range lines {
+		for range p.o.Flushes {
+			workers.Go(func() { p.work(l) })
+		}
 	}
 	<-ctx.Done()
 	p.collector.close()
@@ -166,16 +168,17 @@ func (p *Publisher) Run(ctx context.Context) error {
 	return nil
 }
 
-// work runs one flush after the other until the collector is closed and empty.
-func (p *Publisher) work() {
-	f := newFlush(p)
+// work runs one flush of a line after the other until the collector is closed and
+// the line empty.
+func (p *Publisher) work(l line) {
+	f := newFlush(p, l)
 	for {
-		waiters, open := p.collector.take(f.waiters[:0], maxFlushEvents)
+		waiters, open := p.collector.take(f.waiters[:0], l, maxFlushEvents)
 		switch {
 		case len(waiters) > 0:
 			f.run(waiters)
 		case open:
-			p.collector.wait()
+			p.collector.wait(l)
 		default:
 			return
 		}
@@ -220,14 +223,15 @@ func (p *Publisher) publish(r *Request) ([]byte, *core.Error) {
 		return nil, asUnavailable("no events are accepted at the moment", err)
 	}
 	deadline := r.Arrived.Add(p.o.Budget)
-	left := deadline.Sub(p.o.Now())
+	now := p.o.Now()
+	left := deadline.Sub(now)
 	if left < minBudget {
 		return nil, core.Unavailable(detailLate, nil)
 	}
 
 	w := p.waiters.Get().(*waiter)
 	w.reset(r, deadline)
-	if err := p.collector.add(w); err != nil {
+	if err := p.collector.add(w, now); err != nil {
 		w.forget()
 		p.waiters.Put(w)
 		return nil, err
