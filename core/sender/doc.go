@@ -77,7 +77,8 @@
 // It starts one goroutine per attempt in flight and at most one that settles,
 // and waits for all of them. A bundle of one delivery needs none: the attempt
 // runs in the loop. Bundles begin in order, and only so many that the slots are
-// kept busy (admission). Attempts are bounded in the process (Concurrency) and per
+// kept busy (admission); bulk bundles have an admission of their own and leave
+// slots to the others (slots). Attempts are bounded in the process (Concurrency) and per
 // endpoint (PerEndpoint). Nobody blocks while an endpoint is full: its
 // deliveries stay in the bundle, and the limiter hands slots over in turn.
 //

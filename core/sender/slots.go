@@ -11,7 +11,7 @@ const (
 	// bulkReserve and bulkFloor are parts of the slots, one of so many each. While
 	// others are about, bulk work leaves the reserve to them, so that they begin at
 	// once; and however much they have to send, bulk work keeps its floor.
-	bulkReserve = 4
+	bulkReserve = 2
 	bulkFloor   = 4
 
 	// othersTime is how long after the last attempt of others bulk work may take
