@@ -20,6 +20,10 @@
 // order in which their events were accepted, which is what makes a strict order
 // possible.
 //
+// An organization that publishes more than its share (shares.go) has flushes of its
+// own, and its deliveries are Bulk: others wait neither here nor in the queues for
+// what it floods.
+//
 // A request is answered once all its deliveries are confirmed. When the requests
 // of a flush make very many, Enqueue and Finish run once for each part of them, so
 // that a wide fan-out is not what all others depend on. If that has not
