@@ -83,7 +83,7 @@ func TestDoctor(t *testing.T) {
 		return senders == "ok" && agreement == "2 processes of one version with the same settings"
 	})
 	strict := []string{"--strict"}
-	expect("in good health", 0, nil, nil, "processes.senders", "ok", "1 sender, all 5 queues")
+	expect("in good health", 0, nil, nil, "processes.senders", "ok", "1 sender, all 6 queues")
 	typo := map[string]string{"SEALPOST_CONCURENCY": "7"}
 	expect("warnings", 0, typo, nil, "settings.variables", "warning", "SEALPOST_CONCURENCY")
 	expect("warnings, strictly", 1, typo, strict, "settings.variables", "warning", "SEALPOST_CONCURENCY")

@@ -191,7 +191,7 @@ func TestMetrics(t *testing.T) {
 		{"sender", "sealpost_queue_tasks", []string{`state="archived"`}, 0},
 		{"sender", "sealpost_sender_attempt_phase_duration_seconds_count", []string{`phase="first_byte"`}, 3},
 		{"sender", "sealpost_sender_delivery_attempts_sum", nil, 2},
-		{"gateway", "sealpost_queue_consumers", nil, 5}, // one for each queue of one sender
+		{"gateway", "sealpost_queue_consumers", nil, 6}, // one for each queue of one sender
 	} {
 		if got := s.metric(want.program, want.name, want.labels...); got != want.value {
 			t.Errorf("%s%v = %v, want %v", want.name, want.labels, got, want.value)
