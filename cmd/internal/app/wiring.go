@@ -69,8 +69,12 @@ func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Ke
 	if err != nil {
 		return b, err
 	}
-	// Every process tells of the queues: without a sender somebody still has to.
+	// Every process tells of the queues and backlogs: without a sender somebody still
+	// has to.
 	if _, err := queue.NewCollector(b.queueOptions(b.redis)); err != nil {
+		return b, err
+	}
+	if err := b.metrics.Register(redisstore.NewBacklogCollector(b.store)); err != nil {
 		return b, err
 	}
 	b.admin, err = newAdmin(admin.AdminListen, b.registry, log, readyCheck{name: "redis", check: b.store.Check})
