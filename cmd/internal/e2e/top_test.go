@@ -73,6 +73,7 @@ func TestTop(t *testing.T) {
 		regexp.MustCompile(`(?m)^in flight +\d+`),
 		regexp.MustCompile(`(?m)^deliver-03 +\d+ +\d+ +\d+ +\d+ +0 `),
 		regexp.MustCompile(`(?m)^Redis  [0-9.]+ [KMG]iB of [0-9.]+ [KMG]iB \(\d+ %\), [0-9,.]+ commands a second$`),
+		regexp.MustCompile(`(?m)^Backlogs  0 deliveries of 0 endpoints, 0\.0 KiB; endpoints: 0 failing, 0 paused, 0 throttled, 0 slow, 0 catching up$`),
 		regexp.MustCompile(`(?m)^worst endpoints`),
 	}
 	// On a machine that is busy with other things an interval may pass without

@@ -19,7 +19,7 @@ import (
 	"github.com/sealpost/sealpost/redisstore"
 )
 
-// checkTimeout bounds one check; there are some twenty-five.
+// checkTimeout bounds one check; there are some thirty.
 const checkTimeout = 5 * time.Second
 
 // Status is what a check found.
@@ -105,6 +105,8 @@ func table() []check {
 		{"queue.archived", true, checkArchived},
 		{"queue.running", true, checkRunning},
 		{"queue.bundles", true, checkBundles},
+		{"backlogs.overdue", true, checkOverdue},
+		{"backlogs.size", true, checkBacklogs},
 		{"processes.senders", true, checkSenders},
 		{"processes.gateways", true, checkGateways},
 		{"processes.agreement", true, checkAgreement},
@@ -181,6 +183,7 @@ type patient struct {
 	dead        bool // Redis does not answer
 	servers     memo[[]redisstore.Server]
 	inspections memo[[]queue.Inspection]
+	backlogs    memo[core.BacklogOverview]
 	senders     memo[[]queue.Sender]
 	announced   memo[announced]
 }
@@ -212,6 +215,10 @@ func (p *patient) readServers(ctx context.Context) ([]redisstore.Server, error) 
 
 func (p *patient) readQueues(ctx context.Context) ([]queue.Inspection, error) {
 	return p.inspections.get(func() ([]queue.Inspection, error) { return p.Queues.Inspect(ctx) })
+}
+
+func (p *patient) readBacklogs(ctx context.Context) (core.BacklogOverview, error) {
+	return p.backlogs.get(func() (core.BacklogOverview, error) { return p.Store.BacklogOverview(ctx) })
 }
 
 func (p *patient) readSenders() ([]queue.Sender, error) { return p.senders.get(p.Queues.Senders) }

@@ -158,6 +158,11 @@ func faults() []fault {
 			f.enqueue(3)
 			f.redis.Del(f.t.Context(), f.keys("sp:*:bundle:*")[:2]...)
 		}, "queue.bundles", StatusError, "2 of 3 waiting tasks"},
+		{"backlogs that nobody works off", nil, func(f *fixture) { f.park(3, time.Minute) }, "backlogs.overdue", StatusError, "waiting for 1m0s to be looked at"},
+		{"large backlogs", nil, func(f *fixture) {
+			f.park(1, 0)
+			f.redis.HSet(f.t.Context(), "sp:{drain-00}:totals", "bytes", 80<<20)
+		}, "backlogs.size", StatusWarning, "1 deliveries (80.0 MiB) wait for 1 endpoint: 31 % of the memory of Redis"},
 		{"no sender", nil, nil, "processes.senders", StatusError, "no sender is alive"},
 		{"no gateway", nil, func(f *fixture) { f.announce(f.process("sender", 1), 0) }, "processes.gateways", StatusWarning, "no gateway"},
 		{"two versions", nil, func(f *fixture) {
@@ -244,6 +249,20 @@ func (f *fixture) enqueueOld(age time.Duration) {
 	}
 }
 
+// park puts deliveries into the backlog of an endpoint, which nobody has looked at
+// for a while.
+func (f *fixture) park(n int, late time.Duration) {
+	f.t.Helper()
+	parking := core.Parking{Endpoint: core.EndpointRef{Organization: "acme", ID: core.NewEndpointID()}, Due: time.Now().Add(-late)}
+	e := &core.Event{ID: "evt_1", Type: "call.received", Body: []byte("1"), AcceptedAt: time.Now()}
+	for range n {
+		parking.Deliveries = append(parking.Deliveries, core.Delivery{ID: core.NewDeliveryID(time.Now()), Organization: "acme", Endpoint: parking.Endpoint.ID, Event: e})
+	}
+	if _, err := f.o.Store.Park(f.t.Context(), []core.Parking{parking}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
 // TestFaults injects each fault into a healthy Sealpost.
 func TestFaults(t *testing.T) {
 	t.Parallel()
@@ -317,8 +336,9 @@ func TestRefusedCommands(t *testing.T) {
 	}
 	r := Run(t.Context(), f.o)
 	for _, c := range r.Checks {
-		refused := c.Check == "keys.api" || c.Check == "keys.secrets"
-		if says := strings.Contains(c.Detail, "could not be checked: redis: inspect: NOPERM"); says != refused || refused && c.Status != StatusError {
+		refused := c.Check == "keys.api" || c.Check == "keys.secrets" || strings.HasPrefix(c.Check, "backlogs.")
+		why := strings.Contains(c.Detail, "NOPERM") || strings.Contains(c.Detail, "can't run this command") // a script's words
+		if says := strings.HasPrefix(c.Detail, "could not be checked: redis: ") && why; says != refused || refused && c.Status != StatusError {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -341,6 +361,9 @@ func TestJudgements(t *testing.T) {
 		{"useless Redis", judgeLatency(latencyError, latencyError), StatusError},
 		{"hiccup", judgeLatency(time.Millisecond, latencyError), StatusWarning},
 		{"near", judgeLatency(time.Millisecond, latencyWarning), StatusOK},
+		{"many deliveries wait", judgeBacklogs(&core.BacklogOverview{Deliveries: backlogsMany}, 0), StatusWarning},
+		{"few deliveries wait", judgeBacklogs(&core.BacklogOverview{Deliveries: backlogsMany - 1, Bytes: 255}, 1024), StatusOK},
+		{"a quarter of Redis waits", judgeBacklogs(&core.BacklogOverview{Deliveries: 1, Bytes: 256}, 1024), StatusWarning},
 		{"private IPv6", judgeNet("", netip.MustParsePrefix("fc00::/7")), StatusOK},
 		{"all of IPv6", judgeNet("", netip.MustParsePrefix("::/0")), StatusError},
 		{"admin at a private address", judgeListener("", "10.1.2.3:9090"), StatusOK},

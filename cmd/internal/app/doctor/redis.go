@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sealpost/sealpost/cmd/internal/app/units"
 	"github.com/sealpost/sealpost/redisstore"
 )
 
@@ -171,7 +172,7 @@ func checkMemory(ctx context.Context, p *patient) (Finding, error) {
 	}
 	const grow = "let senders drain it, raise maxmemory, or add masters"
 	values := map[string]any{"used_bytes": fullest.Used, "limit_bytes": fullest.Limit}
-	used := fmt.Sprintf("%s of %s are used (%.0f %%)", size(fullest.Used), size(fullest.Limit), 100*fullest.Fullness())
+	used := fmt.Sprintf("%s of %s are used (%.0f %%)", units.Bytes(fullest.Used), units.Bytes(fullest.Limit), 100*fullest.Fullness())
 	f := fine("%s", used)
 	switch {
 	case fullest.Limit == 0:
@@ -230,15 +231,4 @@ func distinct(words []string) []string {
 		}
 	}
 	return out
-}
-
-// size writes a number of bytes for people.
-func size(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 }

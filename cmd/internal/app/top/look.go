@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/queue"
 	"github.com/sealpost/sealpost/redisstore"
 )
@@ -17,6 +18,7 @@ type look struct {
 
 	queues   []queue.QueueStats
 	servers  []redisstore.Server
+	backlogs core.BacklogOverview
 	redisErr error
 
 	worst    []trouble // endpoints, worst first
@@ -58,9 +60,13 @@ func (v *view) lookAround(ctx context.Context) look {
 		if err == nil {
 			servers, err = v.o.Store.Servers(ctx)
 		}
+		var backlogs core.BacklogOverview
+		if err == nil {
+			backlogs, err = v.o.Store.BacklogOverview(ctx)
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		l.queues, l.servers, l.redisErr = queues, servers, err
+		l.queues, l.servers, l.backlogs, l.redisErr = queues, servers, backlogs, err
 	})
 	wg.Wait()
 	l.worst = merge(l.worst)

@@ -8,7 +8,13 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/sealpost/sealpost/cmd/internal/app/units"
+	"github.com/sealpost/sealpost/core"
 )
+
+// overdue is how late a look at a backlog is worth telling.
+const overdue = 5 * time.Second
 
 // lines writes a snapshot, at most height lines of at most width characters; 0
 // is no bound. What does not fit is cut off.
@@ -80,11 +86,26 @@ func (s *snapshot) redisLines() []string {
 	if s.redisErr != nil {
 		return nil
 	}
-	memory := size(s.redis.Used)
+	memory := units.Bytes(s.redis.Used)
 	if s.redis.Limit > 0 {
-		memory += fmt.Sprintf(" of %s (%.0f %%)", size(s.redis.Limit), 100*s.redis.Fullness())
+		memory += fmt.Sprintf(" of %s (%.0f %%)", units.Bytes(s.redis.Limit), 100*s.redis.Fullness())
 	}
-	return []string{fmt.Sprintf("Redis  %s, %s commands a second", memory, number(s.commands))}
+	return []string{fmt.Sprintf("Redis  %s, %s commands a second", memory, number(s.commands)), s.backlogLine()}
+}
+
+// backlogLine tells what waits for endpoints, and how many endpoints are in which
+// state, the worst first.
+func (s *snapshot) backlogLine() string {
+	v := &s.backlogs
+	line := fmt.Sprintf("Backlogs  %d deliveries of %d endpoints, %s", v.Deliveries, v.Endpoints, units.Bytes(v.Bytes))
+	if v.Overdue >= overdue {
+		line += ", overdue for " + seconds(v.Overdue.Seconds())
+	}
+	if v.Conditions > 0 && len(v.ByState) == 0 {
+		return line + fmt.Sprintf("; %d endpoints not active", v.Conditions)
+	}
+	return line + fmt.Sprintf("; endpoints: %d failing, %d paused, %d throttled, %d slow, %d catching up", v.ByState[core.StateFailing],
+		v.ByState[core.StatePaused], v.ByState[core.StateThrottled], v.ByState[core.StateSlow], v.ByState[core.StateCatchingUp])
 }
 
 func (s *snapshot) worstLines() []string {
@@ -130,14 +151,4 @@ func seconds(s float64) string {
 		return fmt.Sprintf("%.0f min", s/60)
 	}
 	return fmt.Sprintf("%.1f h", s/3600)
-}
-
-func size(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 }

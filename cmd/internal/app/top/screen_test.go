@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/queue"
 	"github.com/sealpost/sealpost/redisstore"
 )
@@ -27,7 +28,8 @@ func sampleSnapshot() *snapshot {
 		inFlight: 64,
 		queues:   []queue.QueueStats{{Queue: "deliver-00", Pending: 12, Active: 3, Archived: 1, OldestPending: 1500 * time.Millisecond}, {Queue: "retry-00", Scheduled: 7}},
 		redis:    redisstore.Server{Used: 412 << 20, Limit: 1 << 30}, commands: 3120,
-		worst: []trouble{{"acme", "f4e9c2a8-7d31-4b6f-9c83-21e5d4a07b14", 12, 3, 15, "timeout"}, {Organization: "other", Endpoint: "e2", Slow: 4, Slowest: 1.5}},
+		backlogs: core.BacklogOverview{Endpoints: 3, Deliveries: 1204, Bytes: 3 << 20, Conditions: 4, ByState: map[core.State]int{core.StateFailing: 2, core.StateSlow: 1, core.StateCatchingUp: 1}},
+		worst:    []trouble{{"acme", "f4e9c2a8-7d31-4b6f-9c83-21e5d4a07b14", 12, 3, 15, "timeout"}, {Organization: "other", Endpoint: "e2", Slow: 4, Slowest: 1.5}},
 	}
 }
 
@@ -45,6 +47,7 @@ deliver-00          12         3         0         0         1      1.5 s
 retry-00             0         0         7         0         0          -
 
 Redis  412.0 MiB of 1.0 GiB (40 %), 3,120.0 commands a second
+Backlogs  1204 deliveries of 3 endpoints, 3.0 MiB; endpoints: 2 failing, 0 paused, 0 throttled, 1 slow, 1 catching up
 
 worst endpoints                        failed     slow    slowest   last reason    organization
 f4e9c2a8-7d31-4b6f-9c83-21e5d4a07b14       12        3     15.0 s   timeout        acme
@@ -105,12 +108,23 @@ func TestScreenOfFailures(t *testing.T) {
 	}
 }
 
+// TestScreenOfTrouble has backlogs that nobody works off, and more endpoints in
+// trouble than are told apart.
+func TestScreenOfTrouble(t *testing.T) {
+	t.Parallel()
+	s := sampleSnapshot()
+	s.backlogs = core.BacklogOverview{Endpoints: 9, Deliveries: 70, Bytes: 512, Overdue: time.Minute, Conditions: 20_000}
+	const want = "\nBacklogs  70 deliveries of 9 endpoints, 0.5 KiB, overdue for 60.0 s; 20000 endpoints not active\n"
+	if text := strings.Join(s.lines(0, 0), "\n"); !strings.Contains(text, want) {
+		t.Errorf("%q is missing in:\n%s", want, text)
+	}
+}
+
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	for got, want := range map[string]string{
 		number(0): "0.0", number(999.96): "1,000.0", number(1000): "1,000.0", number(12345678.26): "12,345,678.3", number(math.NaN()): "-",
 		seconds(0.0000004): "0 µs", seconds(0.25): "250.0 ms", seconds(1): "1.0 s", seconds(119): "119.0 s", seconds(600): "10 min", seconds(86400): "24.0 h",
-		size(512): "0.5 KiB", size(3 << 20): "3.0 MiB", size(5 << 30): "5.0 GiB",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/queue"
 	"github.com/sealpost/sealpost/redisstore"
 )
@@ -24,6 +25,7 @@ type snapshot struct {
 	queues                    []queue.QueueStats
 	redis                     redisstore.Server // the fullest
 	commands                  float64           // a second, of all masters
+	backlogs                  core.BacklogOverview
 	redisErr                  error
 	worst                     []trouble
 	worstErr                  error
@@ -46,7 +48,7 @@ const notedShares = 3
 func (v *view) compare(before, now look) snapshot {
 	s := snapshot{
 		at: now.at, interval: v.o.Interval, wantGateways: len(v.o.Gateways), wantSenders: len(v.o.Senders),
-		queues: now.queues, redisErr: now.redisErr, worst: now.worst, worstErr: now.worstErr,
+		queues: now.queues, backlogs: now.backlogs, redisErr: now.redisErr, worst: now.worst, worstErr: now.worstErr,
 	}
 	for _, address := range v.addresses {
 		process := now.processes[address]
