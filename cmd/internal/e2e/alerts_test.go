@@ -77,6 +77,7 @@ func TestAlerts(t *testing.T) {
 	}
 
 	a.receiversFail(acme)
+	a.backlogsAreLarge()
 	a.receiversAreSlow(acme)
 	a.masterKeyIsWrong(acme)
 	a.senderIsGone(acme)
@@ -99,27 +100,45 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// receiversFail has more endpoints fail, at the same time, than single owners' doing.
 func (a *alarms) receiversFail(c *client) {
 	a.t.Helper()
 	bad := newReceiver(a.t, a.ca, answers(http.StatusInternalServerError))
-	c.subscribe(bad.url(), "lead.created")
-	c.publishBatch(20, "lead.created")
-	a.expect("SealpostDeadLetters", "SealpostDeliverySuccessBurnFast", "SealpostDeliverySuccessBurnSlow")
+	const endpoints = 21
+	for range endpoints {
+		c.subscribe(bad.url(), "lead.created")
+	}
+	for range 20 {
+		c.publish(endpoints, "lead.created", `1`)
+	}
+	a.expect("SealpostDeadLetters", "SealpostDeliverySuccessBurnFast", "SealpostDeliverySuccessBurnSlow", "SealpostEndpointsFailing")
 }
 
-// receiversAreSlow fills all four slots of the sender; of these one endpoint gets
-// two.
+// backlogsAreLarge has a million more deliveries counted than wait.
+func (a *alarms) backlogsAreLarge() {
+	a.t.Helper()
+	ctx := a.t.Context()
+	const totals, many = "sp:{drain-00}:totals", 1_000_001
+	a.must(a.redis.HIncrBy(ctx, totals, "deliveries", many).Err())
+	a.expect("SealpostBacklogsLarge")
+	a.must(a.redis.HIncrBy(ctx, totals, "deliveries", -many).Err())
+	a.over("SealpostBacklogsLarge")
+}
+
+// receiversAreSlow fills all four slots of the sender, and the sixteen places to
+// which attempts go that take long.
 func (a *alarms) receiversAreSlow(c *client) {
 	a.t.Helper()
 	hold := newGate()
-	for range 2 {
-		r := newReceiver(a.t, a.ca, func(int, *received, http.ResponseWriter) { hold.wait() })
-		a.t.Cleanup(hold.release)
+	r := newReceiver(a.t, a.ca, func(int, *received, http.ResponseWriter) { hold.wait() })
+	a.t.Cleanup(hold.release)
+	const endpoints = 24
+	for range endpoints {
 		e := c.subscribe(r.url(), "review.received")
 		defer c.patch(e.ID, `{"enabled":false,"on_disable":"drop"}`)
 	}
-	for range 5 {
-		c.publish(2, "review.received", `1`)
+	for range 2 {
+		c.publish(endpoints, "review.received", `1`)
 	}
 	a.expect("SealpostSenderSaturated")
 	hold.release()
@@ -159,6 +178,16 @@ func (a *alarms) senderIsGone(c *client) {
 		a.must(a.redis.HSet(ctx, task, "pending_since", time.Now().Add(-time.Hour).UnixNano()).Err())
 	}
 	a.expect("SealpostOldestPending")
+	// What waits for the endpoints that fail seems to have been due for an hour.
+	const waiting = "sp:{drain-00}:waiting"
+	backlogs, err := a.redis.ZRange(ctx, waiting, 0, -1).Result()
+	if err != nil || len(backlogs) == 0 {
+		a.t.Fatalf("backlogs: %v, %v", backlogs, err)
+	}
+	for _, member := range backlogs {
+		a.must(a.redis.ZAdd(ctx, waiting, redis.Z{Score: float64(time.Now().Add(-time.Hour).UnixMilli()), Member: member}).Err())
+	}
+	a.expect("SealpostBacklogsOverdue")
 	a.must(a.redis.ZAdd(ctx, "asynq:{deliver-00}:lease", redis.Z{Score: float64(time.Now().Add(-time.Hour).Unix()), Member: "made-up"}).Err())
 	a.expect("SealpostTasksStuck")
 	a.must(a.redis.ZRem(ctx, "asynq:{deliver-00}:lease", "made-up").Err())
@@ -183,7 +212,7 @@ func (a *alarms) senderIsGone(c *client) {
 	}
 	a.startSender()
 	a.prometheus.scrape(a.system)
-	a.over("SealpostSenderMissing")
+	a.over("SealpostSenderMissing", "SealpostBacklogsOverdue")
 	a.expect("SealpostBundlesUnreadable", "SealpostPromptnessBurnFast", "SealpostPromptnessBurnSlow")
 }
 
