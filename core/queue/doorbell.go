@@ -20,11 +20,12 @@ const (
 	maxHold = 2 * time.Second
 
 	// calmHold is the same for the bulk queue, where a lost ring delays nobody who
-	// is within its share: the queue costs an idle Redis 2.2 commands a second
-	// instead of 2.9.
+	// is within its share, so that it is asked for its length less often. A single
+	// wait for the bell is no longer: a shutdown would wait for it while Redis is
+	// frozen.
 	calmHold = 3 * maxHold
 
-	// bellMargin is how long after a hold Redis may answer that nobody rang.
+	// bellMargin is how long after maxHold Redis may answer that nobody rang.
 	bellMargin = time.Second
 
 	// errorPause is the wait after a poll that failed. asynq would poll again at
@@ -161,6 +162,10 @@ func (c *doorbellClient) dequeue(ctx context.Context, pending string, take func(
 		case errors.Is(err, redis.Nil):
 			rang, failed := c.await(ctx)
 			if failed == nil && !rang {
+				if c.calm && time.Since(begin) < calmHold {
+					c.seen = seenEmpty // wait on
+					continue
+				}
 				c.seen = seenLongAgo
 				return cmd
 			}
@@ -175,16 +180,16 @@ func (c *doorbellClient) dequeue(ctx context.Context, pending string, take func(
 	}
 }
 
-// await blocks until the bell has rung, the hold has passed or the server stops,
+// await blocks until the bell has rung, maxHold has passed or the server stops,
 // for which Consumer rings the bell.
 func (c *doorbellClient) await(ctx context.Context) (rang bool, err error) {
 	if c.stopped() {
 		return false, nil
 	}
 	// A connection that died unnoticed must not be waited for.
-	ctx, cancel := context.WithTimeout(ctx, c.hold()+bellMargin)
+	ctx, cancel := context.WithTimeout(ctx, maxHold+bellMargin)
 	defer cancel()
-	err = c.BLPop(ctx, c.hold(), c.bell).Err()
+	err = c.BLPop(ctx, maxHold, c.bell).Err()
 	if errors.Is(err, redis.Nil) {
 		return false, nil
 	}
