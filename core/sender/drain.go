@@ -327,7 +327,7 @@ func (d *drain) takeProbe(v *verdict) {
 	c := &d.claim.Condition
 	c.Probes++
 	next := d.s.now().Add(pace.ProbeInterval(c.Probes))
-	d.keepHead(v, laterOf(next, v.condition.Until))
+	d.keepHead(v, laterOf(next, askedUntil(v.condition)))
 }
 
 // takeHead takes in an attempt of a delivery that must not be overtaken: after a
@@ -338,13 +338,22 @@ func (d *drain) takeHead(v *verdict) {
 		if c.State != core.StateFailing {
 			*c = core.Condition{State: core.StateFailing, Since: d.s.now(), Head: c.Head, HeadAttempts: c.HeadAttempts}
 		}
-		d.keepHead(v, laterOf(v.delivery.Due, v.condition.Until))
+		d.keepHead(v, laterOf(v.delivery.Due, askedUntil(v.condition)))
 		return
 	}
 	d.claim.Condition, d.probing = core.Condition{}, false
 	if v.condition.State == core.StatePaused {
 		d.obey(v.condition)
 	}
+}
+
+// askedUntil returns how long an endpoint found in c is to be left alone; zero: not
+// for that. For how long it counts as slow or throttled says nothing about it.
+func askedUntil(c core.Condition) time.Time {
+	if c.State == core.StateSlow || c.State == core.StateThrottled {
+		return time.Time{}
+	}
+	return c.Until
 }
 
 // keepHead lets v's delivery stay at the head, to be tried again at next.

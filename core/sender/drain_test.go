@@ -140,6 +140,51 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// A failing endpoint that asks to go slower is probed as often as any other: that
+// it counts as throttled for a while is no reason to leave it alone for so long.
+func TestBusyProbes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		stop := f.start()
+		ref := f.endpoint(1)
+		f.poster.answer = func(request) egress.Result { return egress.Result{Status: 503} }
+		f.feed(ref, 0, 2*pace.FailuresToOpen, 10*time.Millisecond)
+		begun := len(f.poster.all())
+		time.Sleep(laneTime - time.Second)
+		if n := len(f.poster.all()) - begun; n < 3 {
+			t.Errorf("%d probes in %v; want them after 1, 2 and 4 seconds", n, laneTime-time.Second)
+		}
+		stop()
+	})
+}
+
+// Of several findings about an endpoint that are stored together the worst counts,
+// however long the others are to last.
+func TestWorstFindingCounts(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	finding := func(state core.State, wait time.Duration) core.Condition {
+		return core.Condition{State: state, Until: now.Add(wait)}
+	}
+	for _, tt := range []struct{ a, b, want core.Condition }{
+		{finding(core.StateFailing, 1), finding(core.StateThrottled, 9), finding(core.StateFailing, 1)},
+		{finding(core.StateThrottled, 1), finding(core.StatePaused, 1), finding(core.StatePaused, 1)},
+		{finding(core.StatePaused, 1), finding(core.StatePaused, 9), finding(core.StatePaused, 9)},
+		{core.Condition{}, finding(core.StateSlow, 1), finding(core.StateSlow, 1)},
+	} {
+		for _, order := range [][]core.Condition{{tt.a, tt.b}, {tt.b, tt.a}} {
+			var verdicts []*verdict
+			for _, c := range order {
+				verdicts = append(verdicts, parked(&core.Delivery{Endpoint: "e"}, c, time.Time{}))
+			}
+			if got := parkingsOf(verdicts); len(got) != 1 || got[0].Condition != tt.want {
+				t.Errorf("of %v comes %+v; want %v", order, got, tt.want)
+			}
+		}
+	}
+}
+
 // Probes have rows of their own and do not use up their delivery.
 func TestProbesDoNotExhaust(t *testing.T) {
 	t.Parallel()

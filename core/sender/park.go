@@ -1,8 +1,10 @@
 package sender
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sealpost/sealpost/core"
@@ -48,7 +50,7 @@ func parkingsOf(verdicts []*verdict) []core.Parking {
 			parkings = append(parkings, core.Parking{Endpoint: ref})
 		}
 		p := &parkings[i]
-		if v.condition.State != "" && (p.Condition.State == "" || v.condition.Until.After(p.Condition.Until)) {
+		if graver(v.condition, p.Condition) {
 			p.Condition = v.condition
 		}
 		if v.failing && p.Failing.IsZero() {
@@ -60,6 +62,14 @@ func parkingsOf(verdicts []*verdict) []core.Parking {
 		}
 	}
 	return parkings
+}
+
+// graver reports whether a is to be noted rather than b: the worse state, or the
+// same for longer.
+func graver(a, b core.Condition) bool {
+	states := core.States()
+	worse := cmp.Compare(slices.Index(states, a.State), slices.Index(states, b.State))
+	return worse > 0 || worse == 0 && a.Until.After(b.Until)
 }
 
 func laterOf(a, b time.Time) time.Time {
