@@ -58,8 +58,12 @@ func (m *metronome) allowance() time.Duration {
 	return promptness + 4*time.Duration(m.worst.Load())
 }
 
+// backlogs names, in what queued returns, the endpoints with a backlog.
+const backlogs = "backlogs"
+
 // queued returns how many tasks wait, run, or were put aside in all queues, by
-// queue and state, at one instant. States without tasks are left out.
+// queue and state, and how many endpoints have a backlog, at one instant. What is
+// none is left out.
 func (s *system) queued(client *redis.Client) map[string]int64 {
 	s.t.Helper()
 	ctx := context.Background()
@@ -69,6 +73,7 @@ func (s *system) queued(client *redis.Client) map[string]int64 {
 	}
 	counts := make(map[string]*redis.IntCmd)
 	_, err = client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		counts[backlogs] = p.ZCard(ctx, "sp:{drain-00}:waiting")
 		for _, name := range names {
 			for _, state := range []string{"pending", "active"} {
 				counts[name+" "+state] = p.LLen(ctx, "asynq:{"+name+"}:"+state)
@@ -92,8 +97,9 @@ func (s *system) queued(client *redis.Client) map[string]int64 {
 }
 
 // awaitIdle returns once no task is left anywhere: whatever was accepted so far
-// is delivered, discarded or a dead letter, and nothing more will be sent. A
-// task in asynq's archive fails the test, since nobody would ever look at it.
+// is delivered, discarded, a dead letter or in a backlog, and if there is none,
+// nothing more will be sent. A task in asynq's archive fails the test, since nobody
+// would ever look at it.
 func (s *system) awaitIdle() {
 	s.t.Helper()
 	s.awaitIdleWithin(patience)
@@ -104,6 +110,7 @@ func (s *system) awaitIdleWithin(limit time.Duration) {
 	client := s.redis.Client(s.t)
 	s.eventuallyWithin(limit, "no task is left in any queue", func() bool {
 		waiting := s.queued(client)
+		delete(waiting, backlogs)
 		for name, n := range waiting {
 			if strings.HasSuffix(name, " archived") {
 				s.t.Fatalf("%d tasks in %s", n, name)

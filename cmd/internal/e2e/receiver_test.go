@@ -106,14 +106,20 @@ func newReceiver(t *testing.T, ca *authority, answer func(n int, r *received, w 
 // newReceiverAt is newReceiver with an address to listen at.
 func newReceiverAt(t *testing.T, ca *authority, address string, answer func(n int, r *received, w http.ResponseWriter)) *receiver {
 	t.Helper()
-	if answer == nil {
-		answer = func(_ int, _ *received, w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }
-	}
-	r := &receiver{t: t, more: make(chan struct{}), answer: answer}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newReceiverOn(t, ca, listener, answer)
+}
+
+// newReceiverOn is newReceiver with a listener, which it closes.
+func newReceiverOn(t *testing.T, ca *authority, listener net.Listener, answer func(n int, r *received, w http.ResponseWriter)) *receiver {
+	t.Helper()
+	if answer == nil {
+		answer = func(_ int, _ *received, w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }
+	}
+	r := &receiver{t: t, more: make(chan struct{}), answer: answer}
 	r.server = httptest.NewUnstartedServer(r)
 	r.server.Listener.Close()
 	r.server.Listener = listener
