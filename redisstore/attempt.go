@@ -22,10 +22,15 @@ const (
 // its delivery, number and status: the row that ends a delivery without another
 // attempt bears the number of the attempt before.
 //
+// A Redis that is full lets it run, because it trims before it adds; see
+// claimScript. What leaves a backlog makes room, and would otherwise not come to
+// leave it. A log is small and does not grow beyond its rows.
+//
 // KEYS: attemptsKey or failuresKey. ARGV: most rows, lifetime in ms, rows
 // (oldest first). Reply: the number of rows added.
 var missingRowsScript = redis.NewScript(`
 local function name(row) return string.match(row, '^[^|]*|[^|]*|[^|]*|[^|]*|') or row end
+redis.call('LTRIM', KEYS[1], 0, tonumber(ARGV[1]) - 1)
 local known = {}
 for _, row in ipairs(redis.call('LRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)) do known[name(row)] = true end
 local added = 0

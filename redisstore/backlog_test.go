@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/frame"
+	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
 // parcels returns n deliveries to an endpoint, each of an event of its own whose
@@ -278,4 +279,41 @@ func TestDrainedRepeatedly(t *testing.T) {
 			t.Errorf("overview %+v; want one delivery of %d bytes", v, waiting[2].Size)
 		}
 	})
+}
+
+// A Redis that is full lets deliveries leave a backlog, at the second try, with their
+// rows: that makes room.
+func TestLeaveFullRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, client := newStore(t, server.URL()), server.Client(t)
+	ref := core.EndpointRef{Organization: "acme", ID: "e"}
+	park(t, s, core.Parking{Endpoint: ref, Deliveries: parcels(ref, 3, 10)})
+	waiting, err := s.Backlog(t.Context(), ref, "", 3)
+	noError(t, err)
+	noError(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	r := core.Record{Drained: core.Drained{Endpoint: ref, Entries: waiting[:2]}}
+	for i := range waiting[:2] {
+		d := &waiting[i].Delivery
+		r.Attempts = append(r.Attempts, core.Attempt{
+			Delivery: d.ID, Event: d.Event.ID, EventType: d.Event.Type, Endpoint: ref.ID, Number: d.Attempts + 1,
+			Status: core.StatusDelivered, ResponseStatus: 204, StartedAt: instant(i),
+		})
+	}
+	if err := s.Record(t.Context(), r); err == nil {
+		t.Fatal("Record succeeded in a Redis that is full: this test proves nothing")
+	}
+	r.Repeated = true
+	noError(t, s.Record(t.Context(), r))
+	noError(t, s.Record(t.Context(), r))
+	left, err := s.Backlog(t.Context(), ref, "", 3)
+	noError(t, err)
+	if len(left) != 1 || left[0].Entry != waiting[2].Entry {
+		t.Errorf("%d wait; want the third one", len(left))
+	}
+	rows, err := s.Attempts(t.Context(), ref.ID, false)
+	noError(t, err)
+	if len(rows) != 2 || rows[0].Delivery != waiting[1].Delivery.ID || rows[1].Delivery != waiting[0].Delivery.ID {
+		t.Errorf("rows %+v; want one for each that left", rows)
+	}
 }
