@@ -401,9 +401,15 @@ func (d *drain) settleDue(tick bool) bool {
 	return len(d.collected) > 0 && (tick || d.inFlight == 0 || len(d.collected) >= settleGroup || d.fifo || d.probing)
 }
 
-// settle stores what is collected.
+// settle stores what is collected, and holds the claim as long as that takes.
 func (d *drain) settle() {
-	err := d.s.drainBooks(d.detached, d.claim.Endpoint).settle(d.collected, 0, settlePatience)
+	books := d.s.drainBooks(d.detached, d.claim.Endpoint)
+	end := d.s.now().Add(settlePatience)
+	err := books.settle(d.collected, 0, holdInterval)
+	for err != nil && d.s.now().Before(end) {
+		d.hold()
+		err = books.settle(d.collected, 0, holdInterval)
+	}
 	d.collected = nil
 	if err != nil {
 		// They stay in the backlog, and so are sent again.

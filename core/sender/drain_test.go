@@ -609,6 +609,35 @@ func TestDrainWhileRedisIsDown(t *testing.T) {
 	})
 }
 
+// While results cannot be stored the claim is held: nobody else sends them again
+// meanwhile, or overtakes them.
+func TestDrainHoldsWhileSettling(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		ref := f.endpoint(1)
+		f.store.set(ref, func(e *core.Endpoint) { e.FIFO = true })
+		f.feed(ref, 0, 5, time.Millisecond)
+		room := time.Now().Add(3 * core.ClaimLease)
+		f.store.recordFunc = func(core.Record) error {
+			if time.Now().Before(room) {
+				return errDown
+			}
+			return nil
+		}
+		stop := f.start()
+		time.Sleep(time.Until(room) + time.Minute)
+		if n := len(f.poster.all()); n != 5 {
+			t.Errorf("%d requests for 5 deliveries", n)
+		}
+		if got := f.delivered(); len(got) != 5 || !slices.IsSorted(got) {
+			t.Errorf("delivered %v; want each once and in order", got)
+		}
+		stop()
+		f.checkIdle()
+	})
+}
+
 // What must be parked and cannot be stays in its bundle.
 func TestParkFails(t *testing.T) {
 	t.Parallel()
