@@ -181,9 +181,10 @@ func checkDelivered(t *testing.T, requests []received, events []string, repeated
 	}
 }
 
-// overtaken returns how many of the events came after one that is newer, and by how
-// many places at most. Requests for other events do not count.
-func overtaken(requests []received, events []string) (late, most int) {
+// overtaken returns how many of the events came after one that is newer by more than
+// so many places, and by how many places at most. Requests for other events do not
+// count.
+func overtaken(requests []received, events []string, places int) (late, most int) {
 	place := make(map[string]int, len(events))
 	for i, id := range events {
 		place[id] = i
@@ -196,7 +197,7 @@ func overtaken(requests []received, events []string) (late, most int) {
 		}
 		newest = max(newest, at)
 		most = max(most, newest-at)
-		if newest > at {
+		if newest-at > places {
 			late++
 		}
 	}
