@@ -22,7 +22,7 @@ func redisAndQueue() Dashboard {
 				lines("Oldest waiting task, by queue", Seconds, "Its age is what new events wait at least.", Query{`max by (queue) (sealpost_queue_oldest_pending_seconds{@})`, "{{queue}}"}).above(10, 60),
 				lines("Overdue tasks", Seconds, "How long the oldest task whose time has come has not been taken up. It stays at some seconds; a climb means that no sender runs.",
 					Query{`max by (queue) (sealpost_queue_overdue_seconds{@})`, "{{queue}}"}).above(30, 120),
-				lines("Leases that ran out", Seconds, "How long a running task has been without its sender. Another one takes it over within two minutes.",
+				lines("Leases that ran out", Seconds, "How long a running task has been without its sender. Another one takes it over within some seconds.",
 					Query{`max by (queue) (sealpost_queue_lease_expired_seconds{@})`, "{{queue}}"}).above(120, 300),
 				lines("Bundles put back, by reason", PerSecond, "Runs that ended with the bundle back in its queue. `stopping` is a sender's shutdown.", rate("sealpost_bundles_put_back_total", "{{reason}}", "reason")),
 			}},

@@ -42,7 +42,7 @@ func NewCollector(o Options) (*Collector, error) {
 		tasks:      prometheus.NewDesc("sealpost_queue_tasks", "Tasks in a queue. Any in the state archived is an alarm.", []string{"queue", "state"}, nil),
 		oldest:     prometheus.NewDesc("sealpost_queue_oldest_pending_seconds", "How long the oldest task that can run has been waiting.", []string{"queue"}, nil),
 		overdue:    prometheus.NewDesc("sealpost_queue_overdue_seconds", "How long the oldest task whose time has come has been waiting to be taken up; up to some seconds are normal.", []string{"queue"}, nil),
-		leases:     prometheus.NewDesc("sealpost_queue_lease_expired_seconds", "How long the oldest running task has been without a lease: its sender is gone, and another one takes it over within two minutes.", []string{"queue"}, nil),
+		leases:     prometheus.NewDesc("sealpost_queue_lease_expired_seconds", "How long the oldest running task has been without a lease: its sender is gone, and another one takes it over within some seconds.", []string{"queue"}, nil),
 		consumers:  prometheus.NewDesc("sealpost_queue_consumers", "Consumers with a fresh heartbeat; each sender runs one for each queue.", nil, nil),
 		clockAhead: prometheus.NewDesc("sealpost_redis_clock_ahead_seconds", "This machine's clock minus that of Redis. Beyond 25 s between senders, running tasks are taken from each other.", nil, nil),
 	}

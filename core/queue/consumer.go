@@ -111,6 +111,7 @@ type lane struct {
 //
 //	bell ──▶ doorbellClient ──▶ asynq server (one per queue) ──▶ process ──▶ Handler
 //	reconciler ──▶ tasks that asynq would not recover
+//	takeover ──▶ tasks whose lease is over
 //
 // The error says what did not end in time; its tasks are recovered by other
 // consumers once their leases are over.
@@ -123,6 +124,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { c.reconcile(background) })
+	wg.Go(func() { c.takeOver(background) })
 	defer wg.Wait()
 	defer stop()
 

@@ -88,6 +88,7 @@ func TestRoundTripOnMiniredis(t *testing.T) {
 	if err := c.reconcileAll(context.Background()); err != nil {
 		t.Errorf("reconcile: %v", err)
 	}
+	f.takesOver(c)
 }
 
 // TestRoundTripOnCluster proves that what travels together lives in one slot. A
@@ -110,6 +111,7 @@ func TestRoundTripOnCluster(t *testing.T) {
 	if err := c.reconcileAll(context.Background()); err != nil {
 		t.Errorf("reconcile: %v", err)
 	}
+	f.takesOver(c)
 }
 
 // deferSoon stores a bundle that runs from the retry queue, where tasks that are

@@ -43,6 +43,7 @@ const (
 	pendingSuffix   = ":pending"
 	pausedSuffix    = ":paused"
 	activeSuffix    = ":active"
+	leaseSuffix     = ":lease"
 	scheduledSuffix = ":scheduled"
 	retrySuffix     = ":retry"
 )

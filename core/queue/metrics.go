@@ -78,6 +78,7 @@ type consumerMetrics struct {
 	lost        prometheus.Counter
 	undecodable prometheus.Counter
 	settled     prometheus.Counter
+	takenOver   prometheus.Counter
 	putBack     map[putBackReason]prometheus.Counter
 	repairs     map[repair]prometheus.Counter
 }
@@ -93,6 +94,9 @@ func newConsumerMetrics(r prometheus.Registerer) (*consumerMetrics, error) {
 	}))
 	m.settled, err = register(r, err, prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sealpost_bundles_already_settled_total", Help: "Runs of bundles that an earlier run had settled.",
+	}))
+	m.takenOver, err = register(r, err, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "sealpost_queue_takeovers_total", Help: "Running bundles of senders that were killed or cut off from Redis, made to run again.",
 	}))
 	putBack, err := register(r, err, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sealpost_bundles_put_back_total", Help: "Runs of bundles that ended with the bundle back in its queue.",

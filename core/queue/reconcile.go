@@ -17,8 +17,9 @@ const (
 	// Nobody is known to run it, but nothing is known to the contrary either.
 	freshLease = 30 * time.Second
 
-	// leaseOverdue is how long after its end a lease is recovered at the latest: by
-	// asynq every minute, half a minute late, and a look that just missed it.
+	// leaseOverdue is how long after its end a lease is recovered at the latest:
+	// mostly by our takeover seconds after, but else by asynq every minute, half a
+	// minute late, and a look that just missed it.
 	leaseOverdue = 150 * time.Second
 )
 
@@ -71,7 +72,7 @@ type runningTasks struct {
 // checkRunning looks at the running tasks of a queue, and gives those without a
 // lease the given one unless that is 0.
 func checkRunning(ctx context.Context, o *Options, queue string, lease int64) (runningTasks, error) {
-	keys := []string{asynqKey(queue, activeSuffix), asynqKey(queue, ":lease")}
+	keys := []string{asynqKey(queue, activeSuffix), asynqKey(queue, leaseSuffix)}
 	overdue := o.Now().Add(-leaseOverdue).Unix()
 	n, err := reconcileCmd.Run(ctx, o.Client, keys, taskKeyPrefix(queue), lease, maxReconciled, overdue).Int64Slice()
 	if err != nil {

@@ -71,7 +71,7 @@ func look(ctx context.Context, pipe redis.Pipeliner, queue string) lookups {
 		first: [3]*redis.ZSliceCmd{
 			pipe.ZRangeWithScores(ctx, asynqKey(queue, scheduledSuffix), 0, 0),
 			pipe.ZRangeWithScores(ctx, asynqKey(queue, retrySuffix), 0, 0),
-			pipe.ZRangeWithScores(ctx, asynqKey(queue, ":lease"), 0, 0),
+			pipe.ZRangeWithScores(ctx, asynqKey(queue, leaseSuffix), 0, 0),
 		},
 	}
 }

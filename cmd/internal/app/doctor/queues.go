@@ -101,7 +101,7 @@ func checkRunning(ctx context.Context, p *patient) (Finding, error) {
 	case withoutData > 0:
 		return bad("something deleted keys of Redis; see redis.eviction, and who else uses this database", "%d running tasks have lost their data: their deliveries are lost", withoutData).with(values), nil
 	case overdue > 0:
-		return bad("start a sender: it recovers them within two minutes", "%d running tasks were left by a sender that ended, and nobody recovers them", overdue).with(values), nil
+		return bad("start a sender: it takes them over within fifteen seconds", "%d running tasks were left by a sender that ended, and nobody recovers them", overdue).with(values), nil
 	case withoutLease > 0:
 		return doubtful("look again in two minutes: senders mend this once a minute", "%d running tasks have no lease", withoutLease).with(values), nil
 	}
