@@ -23,6 +23,17 @@ type call struct {
 
 func (s *Store) batch() *batch { return &batch{Pipeliner: s.client.Pipeline()} }
 
+// durableBatch is for what must not get lost once it has been confirmed.
+func (s *Store) durableBatch() *batch { return &batch{Pipeliner: s.durable.Pipeline()} }
+
+// runDurably runs a single script.
+func (s *Store) runDurably(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
+	b := s.durableBatch()
+	reply := b.run(ctx, script, keys, args...)
+	_ = b.exec(ctx) // the reply has the error
+	return reply
+}
+
 // run adds a script. Its reply is complete once exec has returned.
 func (b *batch) run(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
 	reply := script.EvalSha(ctx, b.Pipeliner, keys, args...)

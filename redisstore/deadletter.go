@@ -105,7 +105,7 @@ func (s *Store) addDeadLetters(ctx context.Context, letters []core.DeadLetter) e
 		args[d.Endpoint] = append(args[d.Endpoint], d.ID, d.Organization, e.ID, e.Type,
 			e.AcceptedAt.UnixMilli(), d.Attempts, string(l.Reason), l.At.UnixMilli(), e.Body)
 	}
-	b := s.batch()
+	b := s.durableBatch()
 	replies := make([]*redis.Cmd, 0, len(args))
 	for endpoint, args := range args {
 		replies = append(replies, b.run(ctx, addDeadScript, []string{deadKey(endpoint), deadIndexKey(endpoint)}, args...))

@@ -44,7 +44,7 @@ func (s *Store) CreateEndpoint(ctx context.Context, e *core.Endpoint, limit int)
 		return fmt.Errorf("encode endpoint %s: %w", e.ID, err)
 	}
 	keys := []string{endpointsKey(e.Organization), versionKey(e.Organization)}
-	reply, err := createScript.Run(ctx, s.client, keys, e.ID, record, limit, core.NewToken()).Int()
+	reply, err := s.runDurably(ctx, createScript, keys, e.ID, record, limit, core.NewToken()).Int()
 	switch {
 	case err != nil:
 		return s.fail(opCreateEndpoint, err)
@@ -90,7 +90,7 @@ func (s *Store) UpdateEndpoint(ctx context.Context, ref core.EndpointRef, change
 		if err != nil {
 			return nil, err
 		}
-		reply, err := updateScript.Run(ctx, s.client, keys, ref.ID, old, record, core.NewToken()).Int()
+		reply, err := s.runDurably(ctx, updateScript, keys, ref.ID, old, record, core.NewToken()).Int()
 		switch {
 		case err != nil:
 			return nil, s.fail(opUpdateEndpoint, err)
@@ -141,7 +141,7 @@ return 1
 func (s *Store) DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error {
 	defer s.metrics.took(opDeleteEndpoint, time.Now())
 	keys := []string{endpointsKey(ref.Organization), versionKey(ref.Organization)}
-	reply, err := deleteScript.Run(ctx, s.client, keys, ref.ID, core.NewToken()).Int()
+	reply, err := s.runDurably(ctx, deleteScript, keys, ref.ID, core.NewToken()).Int()
 	if err != nil {
 		return s.fail(opDeleteEndpoint, err)
 	}

@@ -30,12 +30,15 @@ var ErrEviction = errors.New("redis evicts keys when its memory is full: set max
 
 // Check returns nil when Redis answers and keeps what it is given. A Redis that
 // has a memory limit and a maxmemory-policy other than noeviction is an
-// ErrEviction. In a Cluster every master is asked. A server that does not tell
+// ErrEviction, one that cannot do what Options.Durability asks an ErrDurability. In a Cluster every master is asked. A server that does not tell
 // its policy passes.
 func (s *Store) Check(ctx context.Context) error {
 	defer s.metrics.took(opCheck, time.Now())
 	err := s.eachMaster(ctx, func(ctx context.Context, c redis.Cmdable) error {
 		if err := c.Ping(ctx).Err(); err != nil {
+			return err
+		}
+		if err := s.durability.check(ctx, c); err != nil {
 			return err
 		}
 		m, err := readMemory(ctx, c)
@@ -47,7 +50,7 @@ func (s *Store) Check(ctx context.Context) error {
 		}
 		return nil
 	})
-	if errors.Is(err, ErrEviction) {
+	if errors.Is(err, ErrEviction) || errors.Is(err, ErrDurability) {
 		return err
 	}
 	return s.fail(opCheck, err)
@@ -123,10 +126,14 @@ func (s *Store) observe(m memory) {
 
 // eachMaster calls ask for every master, in a Cluster for all at the same time.
 func (s *Store) eachMaster(ctx context.Context, ask func(context.Context, redis.Cmdable) error) error {
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
+	return eachMaster(ctx, s.client, ask)
+}
+
+func eachMaster(ctx context.Context, client redis.UniversalClient, ask func(context.Context, redis.Cmdable) error) error {
+	if cluster, ok := client.(*redis.ClusterClient); ok {
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
 	}
-	return ask(ctx, s.client)
+	return ask(ctx, client)
 }
 
 // memory is what a server says about its memory; zero when it says nothing.

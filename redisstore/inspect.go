@@ -33,6 +33,17 @@ func (v *Server) Fullness() float64 {
 	return float64(v.Used) / float64(v.Limit)
 }
 
+// Followers returns how many replicas follow a server that says info.
+func Followers(info map[string]string) int {
+	n := 0
+	for name, value := range info {
+		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
+			n++
+		}
+	}
+	return n
+}
+
 // FullAt is the Fullness from which on new events are refused.
 const FullAt = fullAt
 
@@ -59,7 +70,7 @@ func (s *Store) Servers(ctx context.Context) ([]Server, error) {
 // configRead lists what is asked of CONFIG GET, in one question of Redis 7.0 and
 // in several of older ones.
 func configRead() []string {
-	return []string{"save", "appendonly", "appendfsync", "rdbcompression", "auto-aof-rewrite-min-size"}
+	return []string{"save", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "rdbcompression", "auto-aof-rewrite-min-size"}
 }
 
 func readServer(ctx context.Context, c redis.Cmdable) (Server, error) {

@@ -15,6 +15,9 @@ func apiKeyKey(hash [sha256.Size]byte) string {
 	return "sp:key:" + hex.EncodeToString(hash[:])
 }
 
+// fenceKey is a string without a meaning: the write for which replicaHook waits.
+const fenceKey = "sp:fence"
+
 // processesKey is the hash of running processes: id -> time of the announcement
 // by the clock of Redis in ms, a space, and what the process tells about itself.
 const processesKey = "sp:processes"

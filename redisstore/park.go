@@ -124,7 +124,7 @@ func (s *Store) Park(ctx context.Context, ps []core.Parking) (parked []core.Park
 		return nil, nil
 	}
 	defer s.metrics.took(opPark, time.Now())
-	k := parker{s: s, b: s.batch(), replies: make([]*redis.Cmd, len(ps))}
+	k := parker{s: s, b: s.durableBatch(), replies: make([]*redis.Cmd, len(ps))}
 	e := s.encoders.Get().(*frame.Encoder)
 	defer func() {
 		if e.Retainable() {
@@ -197,7 +197,7 @@ func (k *parker) send(ctx context.Context) error {
 		return nil
 	}
 	err := k.b.exec(ctx)
-	k.b, k.size = k.s.batch(), 0
+	k.b, k.size = k.s.durableBatch(), 0
 	return k.s.fail(opPark, err)
 }
 

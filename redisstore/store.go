@@ -31,6 +31,9 @@ type Options struct {
 	Logger     *slog.Logger          // nil: nothing is logged
 	Now        func() time.Time      // nil: time.Now
 
+	Durability Durability            // that Check looks for
+	Confirmed  redis.UniversalClient // with Confirm, for what must not get lost; nil: Client
+
 	DeadLetterRetention time.Duration // how long dead letters stay; 0: DefaultDeadLetterRetention
 	MaxDeadLetters      int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetters
 	MaxDeadLetterBytes  int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetterBytes
@@ -52,6 +55,12 @@ func (o *Options) complete() error {
 		return fmt.Errorf("redisstore: Options.MaxBacklog %d is negative", o.MaxBacklog)
 	case o.MaxBacklogBytes < 0:
 		return fmt.Errorf("redisstore: Options.MaxBacklogBytes %d is negative", o.MaxBacklogBytes)
+	}
+	if err := o.Durability.Valid(o.Client); err != nil {
+		return fmt.Errorf("redisstore: Options.Durability: %w", err)
+	}
+	if o.Confirmed == nil {
+		o.Confirmed = o.Client
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -81,6 +90,7 @@ func (o *Options) complete() error {
 // goroutines and has nothing to close.
 type Store struct {
 	client   redis.UniversalClient
+	durable  redis.UniversalClient // for what must not get lost
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  *metrics
@@ -89,6 +99,8 @@ type Store struct {
 	encoders sync.Pool   // of *frame.Encoder
 	full     atomic.Bool // Redis is too full for new events; set by Watch
 	noLimit  sync.Once   // said that maxmemory is not set
+
+	durability Durability
 
 	// ordered: one pipeline reaches Redis over one connection and runs in order.
 	// A Cluster client splits it by node and runs the parts at the same time.
@@ -106,7 +118,7 @@ func New(o Options) (*Store, error) {
 	}
 	_, cluster := o.Client.(*redis.ClusterClient)
 	return &Store{
-		client: o.Client, log: o.Logger, now: o.Now, metrics: m, ordered: !cluster,
+		client: o.Client, durable: o.Confirmed, durability: o.Durability, log: o.Logger, now: o.Now, metrics: m, ordered: !cluster,
 		dead:     deadLimits{age: o.DeadLetterRetention, count: o.MaxDeadLetters, bytes: o.MaxDeadLetterBytes},
 		backlogs: backlogLimits{count: o.MaxBacklog, bytes: o.MaxBacklogBytes},
 		encoders: sync.Pool{New: func() any { return new(frame.Encoder) }},

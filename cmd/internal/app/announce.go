@@ -45,6 +45,10 @@ func (b *base) announce(p redisstore.Process, settings ...sharer) {
 	b.members.start("announcement", func(ctx context.Context) error { return b.store.Announce(ctx, p) })
 }
 
+func (s *redisSettings) shared() map[string]string {
+	return map[string]string{"SEALPOST_DURABILITY": s.Durability}
+}
+
 func (s *targetSettings) shared() map[string]string {
 	nets := make([]string, len(s.AllowNets))
 	for i, net := range s.AllowNets {

@@ -18,9 +18,10 @@ import (
 // The settings. Each field is an environment variable and a flag of the same
 // name; docs and `--help` are checked against these structs by a test.
 
-// redisSettings say where the data is.
+// redisSettings say where the data is, and when it counts as stored.
 type redisSettings struct {
-	RedisURL string `name:"redis-url" env:"SEALPOST_REDIS_URL" default:"redis://127.0.0.1:6379/0" help:"Redis: redis://, rediss:// or unix://; several comma-separated addresses are a Redis Cluster; redis+sentinel://host:port/db?master=name."`
+	RedisURL   string `name:"redis-url" env:"SEALPOST_REDIS_URL" default:"redis://127.0.0.1:6379/0" help:"Redis: redis://, rediss:// or unix://; several comma-separated addresses are a Redis Cluster; redis+sentinel://host:port/db?master=name."`
+	Durability string `env:"SEALPOST_DURABILITY" default:"async" enum:"async,fsync,replica" help:"When an event counts as stored: async, as soon as Redis has it; fsync, on its disk (needs appendfsync always); replica, on a replica too. The same for gateways and senders."`
 }
 
 // adminSettings belong to the operators' listener.

@@ -52,7 +52,7 @@ func (c *doctorCheck) run(ctx context.Context, env environment) (err error) {
 	o := doctor.Options{
 		Client: client, Store: store, Queues: queues,
 		Addresses: at.Addrs, Password: at.Password != "", TLS: at.TLSConfig != nil,
-		KeysFile: c.MasterKeysFile, AllowHTTP: c.AllowHTTP, AllowNets: c.AllowNets,
+		KeysFile: c.MasterKeysFile, Durability: c.Durability, AllowHTTP: c.AllowHTTP, AllowNets: c.AllowNets,
 		AdminListen: c.AdminListen, UnknownVariables: unknown,
 	}
 	o.Keyring, o.KeyringError = c.keyring()

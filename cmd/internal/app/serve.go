@@ -36,7 +36,7 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, b.close())
 	}
-	b.announce(redisstore.Process{Role: "gateway", Listen: address}, &c.apiSettings, &c.targetSettings)
+	b.announce(redisstore.Process{Role: "gateway", Listen: address}, &c.redisSettings, &c.apiSettings, &c.targetSettings)
 	return b.wait(ctx)
 }
 
@@ -67,6 +67,6 @@ func (c *serveSender) run(ctx context.Context, env environment) error {
 	if err := b.startSender(ctx, &c.redisSettings, &c.deliverySettings, &c.targetSettings); err != nil {
 		return errors.Join(err, b.close())
 	}
-	b.announce(redisstore.Process{Role: "sender", Concurrency: c.Concurrency}, &c.deliverySettings, &c.targetSettings)
+	b.announce(redisstore.Process{Role: "sender", Concurrency: c.Concurrency}, &c.redisSettings, &c.deliverySettings, &c.targetSettings)
 	return b.wait(ctx)
 }

@@ -57,11 +57,24 @@ func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Ke
 	if b.redis, err = b.open(at, redisstore.ProfileStore); err != nil {
 		return b, err
 	}
-	b.store, err = redisstore.New(redisstore.Options{Client: b.redis, Registerer: b.metrics, Logger: log, DeadLetterRetention: deadLetters})
+	durability := redisstore.Durability(at.Durability)
+	if err := durability.Valid(b.redis); err != nil {
+		return b, badSetting("SEALPOST_DURABILITY", err.Error())
+	}
+	confirmed := b.redis
+	if durability != "" && durability != redisstore.DurabilityAsync {
+		if confirmed, err = b.openConfirmed(at, redisstore.ProfileStore); err != nil {
+			return b, err
+		}
+	}
+	b.store, err = redisstore.New(redisstore.Options{
+		Client: b.redis, Durability: durability, Confirmed: confirmed,
+		Registerer: b.metrics, Logger: log, DeadLetterRetention: deadLetters,
+	})
 	if err != nil {
 		return b, err
 	}
-	publishing, err := b.open(at, redisstore.ProfilePublish)
+	publishing, err := b.openConfirmed(at, redisstore.ProfilePublish)
 	if err != nil {
 		return b, err
 	}
@@ -138,6 +151,15 @@ func (b *base) open(at *redisSettings, profile redisstore.Profile) (redis.Univer
 		return nil, err
 	}
 	return client, nil
+}
+
+// openConfirmed is open for what must not get lost once it has been confirmed.
+func (b *base) openConfirmed(at *redisSettings, profile redisstore.Profile) (redis.UniversalClient, error) {
+	client, err := b.open(at, profile)
+	if err != nil {
+		return nil, err
+	}
+	return client, redisstore.Confirm(client, redisstore.Durability(at.Durability))
 }
 
 // wait runs until ctx ends or a member fails, then stops everything in the

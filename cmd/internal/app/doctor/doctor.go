@@ -67,7 +67,8 @@ type Options struct {
 	KeyringError error  // why there is no Keyring
 	KeysFile     string // where the master keys came from; "": not from a file
 
-	AllowHTTP        bool // as this machine's environment has it
+	Durability       string // as this machine's environment has it
+	AllowHTTP        bool   // as this machine's environment has it
 	AllowNets        []netip.Prefix
 	AdminListen      string
 	UnknownVariables []string // of the environment: SEALPOST_ and something that nobody reads
@@ -91,6 +92,7 @@ func table() []check {
 		{"redis.role", true, checkRole},
 		{"redis.eviction", true, checkEviction},
 		{"redis.persistence", true, checkPersistence},
+		{"redis.durability", true, checkDurability},
 		{"redis.tuning", true, checkTuning},
 		{"redis.memory", true, checkMemory},
 		{"redis.latency", true, checkLatency},

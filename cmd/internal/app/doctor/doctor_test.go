@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/redisstore"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
@@ -111,6 +112,8 @@ func faults() []fault {
 				return strings.Contains(f.redis.Info(f.t.Context(), "persistence").Val(), "rdb_last_bgsave_status:err")
 			})
 		}, "redis.persistence", StatusError, "snapshot failed"},
+		{"fsync asked for, everysec given", nil, func(f *fixture) { f.o.Durability = "fsync" }, "redis.durability", StatusError, "appendfsync of Redis is everysec"},
+		{"replica asked for, none given", nil, func(f *fixture) { f.o.Durability = "replica" }, "redis.durability", StatusError, "no replica follows"},
 		{"costly defaults", nil, func(f *fixture) {
 			f.set("rdbcompression", "yes")
 			f.set("auto-aof-rewrite-min-size", "64mb")
@@ -358,6 +361,13 @@ func TestJudgements(t *testing.T) {
 		{"failed write", judgePersistence(server("aof_enabled", "1", "aof_last_write_status", "err")), StatusError},
 		{"failed rewrite", judgePersistence(server("aof_enabled", "1", "aof_last_bgrewrite_status", "err")), StatusWarning},
 		{"hidden configuration", judgePersistence(server("aof_enabled", "1")), StatusOK},
+		{"no fsync", judgeDurability("fsync", "", &redisstore.Server{Config: map[string]string{"appendonly": "yes", "appendfsync": "everysec", "no-appendfsync-on-rewrite": "no"}}), StatusError},
+		{"fsync unknown", judgeDurability("fsync", "", &redisstore.Server{}), StatusError},
+		{"fsync", judgeDurability("fsync", "", &redisstore.Server{Config: map[string]string{"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}}), StatusOK},
+		{"no replica", judgeDurability("replica", "", server("slave0", "ip=127.0.0.1,port=1,state=wait_bgsave")), StatusError},
+		{"one replica", judgeDurability("replica", "", server("slave0", "ip=127.0.0.1,port=1,state=online")), StatusWarning},
+		{"two replicas", judgeDurability("replica", "", server("slave0", "state=online", "slave1", "state=online")), StatusOK},
+		{"nothing asked", judgeDurability("", "", &redisstore.Server{}), StatusOK},
 		{"useless Redis", judgeLatency(latencyError, latencyError), StatusError},
 		{"hiccup", judgeLatency(time.Millisecond, latencyError), StatusWarning},
 		{"near", judgeLatency(time.Millisecond, latencyWarning), StatusOK},
