@@ -15,7 +15,7 @@ import (
 const (
 	// maxAwait bounds how long AwaitBacklogs blocks: what becomes due without a ring
 	// is not seen meanwhile, nor is the end of its context.
-	maxAwait = 2 * time.Second
+	maxAwait = 6 * time.Second
 	// maxShortAwait bounds it where the wait is no whole second: such a command has
 	// no more time than any other.
 	maxShortAwait = 500 * time.Millisecond

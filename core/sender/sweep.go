@@ -15,7 +15,7 @@ const (
 
 	// sweepHold is how long a sender waits for the bell before it looks by itself
 	// which backlogs are due.
-	sweepHold = 2 * time.Second
+	sweepHold = 6 * time.Second
 )
 
 // Run works backlogs off, and watches the attempts of bundles, until ctx ends or
