@@ -12,7 +12,7 @@ import (
 // A sender that is killed leaves its tasks behind, running, under leases of 30 s
 // which nobody extends any more. asynq waits for half a minute after their end,
 // looks once a minute and puts the tasks off. The takeover looks every five
-// seconds, where a lease might be over, and lets them run at once, 28 to 38 s after the sender's death.
+// seconds and lets them run at once, 28 to 38 s after the sender's death.
 //
 // Nothing is taken from an owner that lives. It extends its leases every five
 // seconds, so they end only when it has not got through to Redis for 25 s. Then
@@ -95,31 +95,13 @@ end
 if taken > 0 then redis.call("LTRIM", KEYS[4], 0, ARGV[4] - 1) end
 return {taken, ghosts}`)
 
-// leaseWatch is what a consumer knows about the leases of all queues, by the clock
-// of Redis.
-type leaseWatch struct {
-	steady steadiness
-
-	// quiet says until when no lease of a queue is over: the first one ends then, or
-	// there was none, and what has begun since then is younger.
-	quiet map[string]time.Time
-}
-
-func newLeaseWatch(s steadiness) *leaseWatch {
-	return &leaseWatch{steady: s, quiet: make(map[string]time.Time)}
-}
-
-// freshUntil is how long after a look at a queue without running tasks none of its
-// leases is over: asynq's leases last 30 s. It is less, for clocks that differ.
-const freshUntil = 20 * time.Second
-
 // takeOver looks every five seconds until ctx ends. Every consumer does.
 func (c *Consumer) takeOver(ctx context.Context) {
 	ticker := time.NewTicker(takeoverInterval)
 	defer ticker.Stop()
-	watch := newLeaseWatch(steadiness{})
+	var steady steadiness
 	for {
-		if err := c.takeOverAll(ctx, watch); err != nil && ctx.Err() == nil {
+		if err := c.takeOverAll(ctx, &steady); err != nil && ctx.Err() == nil {
 			c.o.Logger.Warn("no look at leases that are over", "error", err)
 		}
 		select {
@@ -130,30 +112,26 @@ func (c *Consumer) takeOver(ctx context.Context) {
 	}
 }
 
-// takeOverAll takes over from all queues, once Redis is steady. It costs a command
-// for the time, and one for each queue where a lease might be over.
-func (c *Consumer) takeOverAll(ctx context.Context, watch *leaseWatch) error {
+// takeOverAll takes over from all queues, once Redis is steady. Where no lease is
+// over it costs one command a queue and one for the time.
+func (c *Consumer) takeOverAll(ctx context.Context, steady *steadiness) error {
 	ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
+	queues := queueNames(c.o.Shards)
 	pipe := c.o.Client.Pipeline()
 	clock := pipe.Time(ctx)
-	first := make(map[string]*redis.ZSliceCmd)
-	for _, queue := range queueNames(c.o.Shards) {
-		if !watch.steady.last.Before(watch.quiet[queue].Add(-takeoverInterval)) {
-			first[queue] = pipe.ZRangeWithScores(ctx, asynqKey(queue, leaseSuffix), 0, 0)
-		}
+	first := make([]*redis.ZSliceCmd, len(queues))
+	for i, queue := range queues {
+		first[i] = pipe.ZRangeWithScores(ctx, asynqKey(queue, leaseSuffix), 0, 0)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("read leases: %w", err)
 	}
-	now := clock.Val()
-	steady := watch.steady.answered(now)
-	for queue, lease := range first {
-		watch.quiet[queue] = now.Add(freshUntil)
-		if leases := lease.Val(); len(leases) > 0 {
-			watch.quiet[queue] = time.Unix(int64(leases[0].Score), 0)
-		}
-		if !steady || past(lease, now) < leaseMargin {
+	if !steady.answered(clock.Val()) {
+		return nil
+	}
+	for i, queue := range queues {
+		if past(first[i], clock.Val()) < leaseMargin {
 			continue
 		}
 		if err := c.takeOverQueue(ctx, queue); err != nil {

@@ -36,7 +36,7 @@ func (f *fixture) takesOver(c *Consumer) {
 	}
 	f.take(time.Hour)
 	now := time.Now()
-	if err := c.takeOverAll(f.t.Context(), newLeaseWatch(steadiness{since: now.Add(-time.Minute), last: now.Add(-time.Second)})); err != nil {
+	if err := c.takeOverAll(f.t.Context(), &steadiness{since: now.Add(-time.Minute), last: now.Add(-time.Second)}); err != nil {
 		f.t.Errorf("take over: %v", err)
 	}
 	if n := f.counter("sealpost_queue_takeovers_total"); n != 1 {
@@ -73,7 +73,7 @@ func TestTakeOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.takeOverAll(ctx, newLeaseWatch(steadiness{})); err != nil {
+	if err := c.takeOverAll(ctx, &steadiness{}); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.client.LLen(ctx, active).Val(); n != 5 {
@@ -81,7 +81,7 @@ func TestTakeOver(t *testing.T) {
 	}
 	for range 2 { // the second time there is nothing to take
 		now := time.Now()
-		if err := c.takeOverAll(ctx, newLeaseWatch(steadiness{since: now.Add(-time.Minute), last: now.Add(-time.Second)})); err != nil {
+		if err := c.takeOverAll(ctx, &steadiness{since: now.Add(-time.Minute), last: now.Add(-time.Second)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -136,7 +136,7 @@ func TestTakenOverOwnerLives(t *testing.T) {
 	lease := asynqKey("deliver-00", leaseSuffix)
 	f.client.ZAdd(ctx, lease, redis.Z{Score: 12345, Member: first.ID})
 	now := time.Now()
-	if err := c.takeOverAll(ctx, newLeaseWatch(steadiness{since: now.Add(-time.Minute), last: now.Add(-time.Second)})); err != nil {
+	if err := c.takeOverAll(ctx, &steadiness{since: now.Add(-time.Minute), last: now.Add(-time.Second)}); err != nil {
 		t.Fatal(err)
 	}
 	if second := receive(t, "second run", runs); second.ID != first.ID {
@@ -178,42 +178,5 @@ func TestSteadiness(t *testing.T) {
 				t.Errorf("steady %v after answers at %v s, want %v", steady, tt.answers, tt.steady)
 			}
 		})
-	}
-}
-
-// A queue is not asked for leases that cannot be over yet, and is in time.
-func TestLeasesAreLookedAtWhenTheyEnd(t *testing.T) {
-	t.Parallel()
-	f := setup(t)
-	c, err := NewConsumer(ConsumerOptions{Options: f.options(), Handler: func(context.Context, *core.Bundle) error { return nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	watch := newLeaseWatch(steadiness{})
-	look := func() {
-		t.Helper()
-		if err := c.takeOverAll(t.Context(), watch); err != nil {
-			t.Fatal(err)
-		}
-	}
-	queue := deliverQueue(0)
-	f.client.ZAdd(t.Context(), asynqKey(queue, leaseSuffix), redis.Z{Score: float64(time.Now().Add(12 * time.Second).Unix()), Member: "a"})
-	look()
-	now := watch.steady.last
-	for q, until := range watch.quiet {
-		if in := until.Sub(now); q == queue && (in < 10*time.Second || in > 12*time.Second) || q != queue && in != freshUntil {
-			t.Errorf("%s is quiet for %v", q, in)
-		}
-	}
-	before := watch.quiet[queue]
-	f.client.Del(t.Context(), asynqKey(queue, leaseSuffix))
-	look()
-	if watch.quiet[queue] != before {
-		t.Error("looked before the first lease ends")
-	}
-	watch.steady.last = before.Add(-takeoverInterval) // the next look is when it ends
-	look()
-	if in := watch.quiet[queue].Sub(watch.steady.last); in != freshUntil {
-		t.Errorf("quiet for %v; want a look to have found no lease", in)
 	}
 }
