@@ -40,17 +40,24 @@ const (
 	// look that failed makes it longer.
 	maxSilence = 8 * time.Second
 
+	// maxRest is how long a queue is left alone in which no lease ends before: one
+	// that is taken meanwhile lasts longer.
+	maxRest = 20 * time.Second
+
 	maxTakenOver = 1000 // tasks of a queue at a time
 )
 
-// steadiness tells whether Redis has been answering for a while, by the times of
-// its own clock that came with the answers.
-type steadiness struct{ since, last time.Time }
+// lookout is what one who looks remembers. All times are of Redis's clock, as they
+// came with its answers.
+type lookout struct {
+	since, last time.Time            // Redis has been answering
+	next        map[string]time.Time // before which no lease of a queue can be over
+}
 
 // answered notes an answer and reports whether Redis has been steady.
-func (s *steadiness) answered(now time.Time) bool {
+func (s *lookout) answered(now time.Time) bool {
 	if gap := now.Sub(s.last); s.last.IsZero() || gap < 0 || gap > maxSilence {
-		s.since = now
+		s.since, s.next = now, nil
 	}
 	s.last = now
 	return now.Sub(s.since) >= steadyFor
@@ -99,9 +106,9 @@ return {taken, ghosts}`)
 func (c *Consumer) takeOver(ctx context.Context) {
 	ticker := time.NewTicker(takeoverInterval)
 	defer ticker.Stop()
-	var steady steadiness
+	var look lookout
 	for {
-		if err := c.takeOverAll(ctx, &steady); err != nil && ctx.Err() == nil {
+		if err := c.takeOverAll(ctx, &look); err != nil && ctx.Err() == nil {
 			c.o.Logger.Warn("no look at leases that are over", "error", err)
 		}
 		select {
@@ -112,26 +119,27 @@ func (c *Consumer) takeOver(ctx context.Context) {
 	}
 }
 
-// takeOverAll takes over from all queues, once Redis is steady. Where no lease is
-// over it costs one command a queue and one for the time.
-func (c *Consumer) takeOverAll(ctx context.Context, steady *steadiness) error {
+// takeOverAll takes over from all queues, once Redis is steady. A look asks for
+// the time, and every twenty seconds, or when a lease may be over, for the lease
+// of a queue that ends first.
+func (c *Consumer) takeOverAll(ctx context.Context, look *lookout) error {
 	ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
-	queues := queueNames(c.o.Shards)
 	pipe := c.o.Client.Pipeline()
 	clock := pipe.Time(ctx)
-	first := make([]*redis.ZSliceCmd, len(queues))
-	for i, queue := range queues {
-		first[i] = pipe.ZRangeWithScores(ctx, asynqKey(queue, leaseSuffix), 0, 0)
+	first := make(map[string]*redis.ZSliceCmd)
+	for _, queue := range queueNames(c.o.Shards) {
+		if !look.last.Before(look.next[queue].Add(-takeoverInterval)) {
+			first[queue] = pipe.ZRangeWithScores(ctx, asynqKey(queue, leaseSuffix), 0, 0)
+		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("read leases: %w", err)
 	}
-	if !steady.answered(clock.Val()) {
-		return nil
-	}
-	for i, queue := range queues {
-		if past(first[i], clock.Val()) < leaseMargin {
+	now := clock.Val()
+	steady := look.answered(now)
+	for queue, lease := range first {
+		if over := look.over(queue, lease.Val(), now); !over || !steady {
 			continue
 		}
 		if err := c.takeOverQueue(ctx, queue); err != nil {
@@ -139,6 +147,21 @@ func (c *Consumer) takeOverAll(ctx context.Context, steady *steadiness) error {
 		}
 	}
 	return nil
+}
+
+// over reports whether a queue's first lease is over, and notes when one can be.
+func (s *lookout) over(queue string, first []redis.Z, now time.Time) bool {
+	if s.next == nil {
+		s.next = make(map[string]time.Time)
+	}
+	next := now.Add(maxRest)
+	if len(first) > 0 {
+		if over := time.Unix(int64(first[0].Score), 0).Add(leaseMargin); over.Before(next) {
+			next = over
+		}
+	}
+	s.next[queue] = next
+	return !next.After(now)
 }
 
 func (c *Consumer) takeOverQueue(ctx context.Context, queue string) error {
