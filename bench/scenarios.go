@@ -26,6 +26,7 @@ func scenarios() []scenario {
 		{name: "outage", run: (*runner).outage},
 		{name: "backlog", run: (*runner).backlog},
 		{name: "idle", run: (*runner).idle},
+		{name: "durability", run: (*runner).durability, extra: true},
 		{name: "scale-payload", run: (*runner).scalePayload, extra: true},
 		{name: "scale-endpoints", run: (*runner).scaleEndpoints, extra: true},
 		{name: "scale-backlog", run: (*runner).scaleBacklog, extra: true},

@@ -23,6 +23,7 @@ type stack struct {
 	o       *options
 	dir     string
 	redis   *process
+	replica *process      // of redis; nil: none
 	client  *redis.Client // for INFO only
 	gateway *process
 	senders []*process
@@ -49,6 +50,9 @@ func startStack(ctx context.Context, o *options, roots []byte, settings map[stri
 		return nil, err
 	}
 	s.client = redis.NewClient(&redis.Options{Addr: addr, DisableIdentity: true})
+	if err = s.makeDurable(ctx, settings["SEALPOST_DURABILITY"]); err != nil {
+		return nil, err
+	}
 	var master [32]byte
 	rand.Read(master[:])
 	s.env = map[string]string{
@@ -128,6 +132,9 @@ func (s *stack) close() {
 	}
 	if s.client != nil {
 		s.client.Close()
+	}
+	if s.replica != nil {
+		s.replica.stop()
 	}
 	if s.redis != nil {
 		s.redis.stop()
