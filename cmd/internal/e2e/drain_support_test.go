@@ -152,10 +152,15 @@ func (c *client) awaitStand(endpoint, what string, ok func(stand) bool) {
 	})
 }
 
-// checkStand fails the test unless the endpoint is as good as new.
+// checkStand fails the test unless nothing holds the endpoint's deliveries up. It may
+// count as slow, since on a busy machine it may have been.
 func (c *client) checkStand(endpoint string) {
 	c.s.t.Helper()
-	if got := c.stand(endpoint); got != (stand{State: "active"}) {
+	got := c.stand(endpoint)
+	if got.State == "slow" {
+		got.State = "active"
+	}
+	if got != (stand{State: "active"}) {
 		c.s.t.Errorf("the endpoint stands so: %+v, want active and nothing else", got)
 	}
 }
