@@ -398,6 +398,9 @@ func TestRateLimit(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		f.feed(ref, 100, 20, 30*time.Millisecond) // one drain after the other
 		time.Sleep(10 * time.Second)
+		stop()
+		mu.Lock()
+		defer mu.Unlock()
 		if len(at) != 120 {
 			t.Fatalf("%d requests; want 120", len(at))
 		}
@@ -409,7 +412,6 @@ func TestRateLimit(t *testing.T) {
 		if took := at[99].Sub(at[0]); took > 11*time.Second {
 			t.Errorf("100 requests took %v; want about 10 s", took)
 		}
-		stop()
 	})
 }
 
