@@ -100,9 +100,12 @@ func (h *health) find(endpoint string, c core.Condition, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old, known := h.found.get(endpoint)
+	if known = known && now.Sub(old.at) <= foundFor; known && old.condition.State == core.StateFailing && c.State != core.StatePaused {
+		return false // the graver one stays
+	}
 	h.found.put(endpoint, foundCondition{condition: c, at: now})
 	h.busy.Store(true)
-	return !known || old.condition.State != c.State || now.Sub(old.at) > foundFor
+	return !known || old.condition.State != c.State
 }
 
 // parks reports whether a delivery to e goes to the backlog at now, and with which
