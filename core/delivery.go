@@ -45,6 +45,23 @@ type Delivery struct {
 	Bulk         bool      // of an organization above its share: travels in the bulk queue, and yields to others; forgotten by a retry
 }
 
+// CreatedAt returns when the delivery was made, as its id tells: when its event was
+// accepted, or replayed. The time that it has counts from then.
+func (d *Delivery) CreatedAt() time.Time {
+	if raw, ok := PackID(DeliveryIDPrefix, d.ID); ok {
+		if at := packedTime(raw); at.After(d.Event.AcceptedAt) {
+			return at
+		}
+	}
+	return d.Event.AcceptedAt
+}
+
+// Replay returns a new delivery of the same event to the same endpoint, as if it had
+// never been tried.
+func (d *Delivery) Replay(now time.Time) Delivery {
+	return Delivery{ID: NewDeliveryID(now), Organization: d.Organization, Endpoint: d.Endpoint, Event: d.Event}
+}
+
 // Ref returns the name of the delivery's endpoint.
 func (d *Delivery) Ref() EndpointRef {
 	return EndpointRef{Organization: d.Organization, ID: d.Endpoint}

@@ -91,6 +91,17 @@ func PackID(prefix, id string) (raw [16]byte, ok bool) {
 	return raw, true
 }
 
+// packedTime returns the time of a packed id, in UTC.
+func packedTime(raw [packedIDSize]byte) time.Time {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(raw[:]) >> 16)).UTC()
+}
+
+// ValidDeliveryID reports whether s has the form of the ids that deliveries get.
+func ValidDeliveryID(s string) bool {
+	_, ok := PackID(DeliveryIDPrefix, s)
+	return ok
+}
+
 // ValidEventID reports whether s may be an event's id: 1 to 64 of
 // `A-Z a-z 0-9 _ -`.
 func ValidEventID(s string) bool {

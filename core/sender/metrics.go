@@ -135,7 +135,7 @@ func (m *metrics) ended(v *verdict) {
 	}
 	if v.status == core.StatusDelivered {
 		m.attemptsNeeded.Observe(float64(v.delivery.Attempts))
-		observe(m.latency, v.row.EndedAt().Sub(v.delivery.Event.AcceptedAt).Seconds(), v.delivery.Event.TraceContext())
+		observe(m.latency, v.row.EndedAt().Sub(v.delivery.CreatedAt()).Seconds(), v.delivery.Event.TraceContext())
 	}
 }
 

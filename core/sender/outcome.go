@@ -162,24 +162,24 @@ func (s *Sender) nextDue(d *core.Delivery, retryAfter string, now time.Time) (ti
 }
 
 // giveUpAt returns the time after which no further attempt of d is planned: when
-// the whole schedule has passed since d's event was accepted. The waits are
+// the whole schedule has passed since d was made: accepted, or replayed. The waits are
 // counted without jitter, which evens out; each attempt adds its timeout and the
 // granularity of the queue. So the time ends a delivery only when something else
 // than its schedule drew it out.
-func (s *Sender) giveUpAt(d *core.Delivery) time.Time { return d.Event.AcceptedAt.Add(s.lifetime) }
+func (s *Sender) giveUpAt(d *core.Delivery) time.Time { return d.CreatedAt().Add(s.lifetime) }
 
 // expired reports whether d has to be given up without another attempt. In a
 // backlog it may wait longer: it was not the delivery's own failures that held it
 // up.
 func (s *Sender) expired(d *core.Delivery, via way, now time.Time) bool {
 	if via == fromBacklog {
-		return !now.Before(d.Event.AcceptedAt.Add(max(s.lifetime, s.backlogRetention)))
+		return !now.Before(d.CreatedAt().Add(max(s.lifetime, s.backlogRetention)))
 	}
 	due := d.Due
 	if due.IsZero() {
 		due = d.Event.AcceptedAt
 	}
-	return !now.Before(s.giveUpAt(d)) && now.After(due.Add(lateness))
+	return now.After(due.Add(lateness)) && !now.Before(s.giveUpAt(d))
 }
 
 // late reports whether an attempt of d under rec may not begin at at any more,

@@ -137,6 +137,39 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+// The time of a replay counts from the replay, however old its event is.
+func TestReplayHasItsOwnTime(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	now := time.Unix(1e9, 0)
+	old := core.Delivery{ID: core.NewDeliveryID(now.Add(-30 * 24 * time.Hour)), Event: &core.Event{AcceptedAt: now.Add(-30 * 24 * time.Hour)}}
+	again := old.Replay(now)
+	waits := max(f.lifetime, f.backlogRetention)
+	for _, tt := range []struct {
+		name string
+		d    core.Delivery
+		via  way
+		now  time.Time
+		want bool
+	}{
+		{"old in a backlog", old, fromBacklog, now, true},
+		{"replayed in a backlog", again, fromBacklog, now.Add(waits - time.Second), false},
+		{"replayed in a backlog, too late", again, fromBacklog, now.Add(waits), true},
+	} {
+		if got := f.expired(&tt.d, tt.via, tt.now); got != tt.want {
+			t.Errorf("%s: expired = %t; want %t", tt.name, got, tt.want)
+		}
+	}
+	failed := func(d core.Delivery) bool {
+		d.Attempts = 1
+		_, ok := f.nextDue(&d, "", now)
+		return !ok
+	}
+	if !failed(old) || failed(again) {
+		t.Errorf("after a failure the old one is given up: %t, the replay: %t", failed(old), failed(again))
+	}
+}
+
 // A schedule whose attempts all fail late and whose waits are all drawn long is
 // still used up: time does not cut it short.
 func TestLifetimeAllowsEveryAttempt(t *testing.T) {
