@@ -1,13 +1,14 @@
 package redisstore
 
 import (
+	"bytes"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/frame"
 )
 
 const (
@@ -27,24 +28,30 @@ type deadLimits struct {
 // addDeadScript.
 func deadBounds() []string { return []string{"count", "bytes", "age"} }
 
+// luaLetters defines size, what an entry of a stream of dead letters counts for: its
+// last field, which is the frame of the delivery or, as older versions wrote it, its
+// event's body; and 256 bytes.
+const luaLetters = `
+local function size(entry) return #entry[2][#entry[2]] + 256 end
+`
+
 // addDeadScript adds dead letters to the stream of an endpoint, each delivery
 // once, and drops the oldest while the stream is above a bound. One call drops
-// at most 1,000; what is left goes with the next. The entry of a dead letter
-// counts as its body and 256 bytes.
+// at most 1,000; what is left goes with the next. The fields before the frame repeat
+// some of it, so that dead letters can be listed without it.
 //
 // KEYS: deadKey, deadIndexKey. ARGV: most entries, most bytes, greatest age in
 // ms, then for each dead letter the values of the fields below.
 // Reply: how many were dropped because of count, bytes, age.
-var addDeadScript = redis.NewScript(`
+var addDeadScript = redis.NewScript(luaLetters + `
 local stream, index = KEYS[1], KEYS[2]
-local function size(body) return #body + 256 end
 for i = 4, #ARGV, 9 do
 	if redis.call('HEXISTS', index, ARGV[i]) == 0 then
-		local id = redis.call('XADD', stream, '*', 'delivery', ARGV[i], 'organization', ARGV[i+1],
-			'event', ARGV[i+2], 'type', ARGV[i+3], 'accepted', ARGV[i+4], 'attempts', ARGV[i+5],
-			'reason', ARGV[i+6], 'at', ARGV[i+7], 'body', ARGV[i+8])
+		local id = redis.call('XADD', stream, '*', 'delivery', ARGV[i], 'event', ARGV[i+1], 'type', ARGV[i+2],
+			'accepted', ARGV[i+3], 'attempts', ARGV[i+4], 'reason', ARGV[i+5], 'at', ARGV[i+6],
+			'size', ARGV[i+7], 'd', ARGV[i+8])
 		redis.call('HSET', index, ARGV[i], id)
-		redis.call('HINCRBY', index, ':bytes', size(ARGV[i+8]))
+		redis.call('HINCRBY', index, ':bytes', #ARGV[i+8] + 256)
 	end
 end
 local time = redis.call('TIME')
@@ -63,7 +70,7 @@ for _ = 1, 1000 do
 	redis.call('XDEL', stream, entry[1])
 	redis.call('HDEL', index, entry[2][2])
 	count = count - 1
-	bytes = bytes - size(entry[2][18])
+	bytes = bytes - size(entry)
 	dropped[bound] = dropped[bound] + 1
 end
 redis.call('HSET', index, ':bytes', string.format('%.0f', bytes))
@@ -95,15 +102,25 @@ func (s *Store) AddDeadLetters(ctx context.Context, letters []core.DeadLetter) e
 }
 
 func (s *Store) addDeadLetters(ctx context.Context, letters []core.DeadLetter) error {
+	e := s.encoders.Get().(*frame.Encoder)
+	defer func() {
+		if e.Retainable() {
+			s.encoders.Put(e)
+		}
+	}()
 	args := make(map[string][]any)
 	for i := range letters {
 		l := &letters[i]
-		d, e := &l.Delivery, l.Delivery.Event
+		d, event := &l.Delivery, l.Delivery.Event
+		encoded, err := e.Encode([]core.Delivery{*d})
+		if err != nil {
+			return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for a dead letter", Err: err}
+		}
 		if args[d.Endpoint] == nil {
 			args[d.Endpoint] = []any{s.dead.count, s.dead.bytes, s.dead.age.Milliseconds()}
 		}
-		args[d.Endpoint] = append(args[d.Endpoint], d.ID, d.Organization, e.ID, e.Type,
-			e.AcceptedAt.UnixMilli(), d.Attempts, string(l.Reason), l.At.UnixMilli(), e.Body)
+		args[d.Endpoint] = append(args[d.Endpoint], d.ID, event.ID, event.Type, event.AcceptedAt.UnixMilli(),
+			d.Attempts, string(l.Reason), l.At.UnixMilli(), len(event.Body), bytes.Clone(encoded))
 	}
 	b := s.durableBatch()
 	replies := make([]*redis.Cmd, 0, len(args))
@@ -127,43 +144,4 @@ func (s *Store) countDropped(reply *redis.Cmd) {
 			s.metrics.trimmed.WithLabelValues(bound).Add(float64(dropped[i]))
 		}
 	}
-}
-
-// DeadLetters returns up to limit of an endpoint's dead letters, newest first.
-func (s *Store) DeadLetters(ctx context.Context, endpoint string, limit int) ([]core.DeadLetter, error) {
-	defer s.metrics.took(opReadDeadLetters, time.Now())
-	if limit < 1 {
-		return nil, nil
-	}
-	entries, err := s.client.XRevRangeN(ctx, deadKey(endpoint), "+", "-", int64(limit)).Result()
-	if err != nil {
-		return nil, s.fail(opReadDeadLetters, err)
-	}
-	letters := make([]core.DeadLetter, 0, len(entries))
-	for _, entry := range entries {
-		l, err := parseDeadLetter(endpoint, entry.Values)
-		if err != nil {
-			return nil, fmt.Errorf("decode dead letter %s of endpoint %s: %w", entry.ID, endpoint, err)
-		}
-		letters = append(letters, l)
-	}
-	return letters, nil
-}
-
-func parseDeadLetter(endpoint string, values map[string]any) (core.DeadLetter, error) {
-	text := func(field string) string {
-		s, _ := values[field].(string)
-		return s
-	}
-	var p numbers
-	l := core.DeadLetter{
-		Delivery: core.Delivery{
-			ID: text("delivery"), Organization: text("organization"), Endpoint: endpoint,
-			Event:    &core.Event{ID: text("event"), Type: text("type"), Body: []byte(text("body")), AcceptedAt: p.millis(text("accepted"))},
-			Attempts: int(p.integer(text("attempts"))),
-		},
-		Reason: core.Reason(text("reason")),
-		At:     p.millis(text("at")),
-	}
-	return l, p.err
 }

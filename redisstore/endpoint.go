@@ -156,7 +156,7 @@ func (s *Store) DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error 
 func (s *Store) ForgetEndpoint(ctx context.Context, ref core.EndpointRef) error {
 	defer s.metrics.took(opForgetEndpoint, time.Now())
 	b := s.batch()
-	b.Unlink(ctx, attemptsKey(ref.ID), failuresKey(ref.ID), deadKey(ref.ID), deadIndexKey(ref.ID))
+	b.Unlink(ctx, attemptsKey(ref.ID), failuresKey(ref.ID), deadKey(ref.ID), deadIndexKey(ref.ID), recoverKey(ref.ID))
 	writeForgotten(ctx, b, ref)
 	return s.fail(opForgetEndpoint, b.exec(ctx))
 }

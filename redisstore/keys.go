@@ -63,6 +63,15 @@ func deadKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead" }
 // endpoint's dead letters. Its field `:bytes` holds their size.
 func deadIndexKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead:index" }
 
+// recoverKey returns the key of an endpoint's recoveries: a hash, id -> record. Its
+// field `:running` holds the id of the one that runs.
+func recoverKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:recover" }
+
+// recoveriesKey is the sorted set of recoveries that run: when a runner has to make
+// the next step, in Unix ms by the clock of Redis. Its members are named by
+// recoveryMember.
+const recoveriesKey = "sp:recoveries"
+
 // The backlogs of all endpoints share a slot, so that one script can add to a
 // backlog and see to it that somebody looks there. Members of waitingKey and
 // ownersKey are named by memberOf, fields of the other hashes by endpoint id.

@@ -13,40 +13,42 @@ import (
 type op string
 
 const (
-	opCreateEndpoint  op = "create_endpoint"
-	opReadEndpoint    op = "read_endpoint"
-	opListEndpoints   op = "list_endpoints"
-	opUpdateEndpoint  op = "update_endpoint"
-	opDeleteEndpoint  op = "delete_endpoint"
-	opForgetEndpoint  op = "forget_endpoint"
-	opReadRecords     op = "read_records"
-	opRecordAttempts  op = "record_attempts"
-	opReadAttempts    op = "read_attempts"
-	opAddDeadLetters  op = "add_dead_letters"
-	opReadDeadLetters op = "read_dead_letters"
-	opBegin           op = "begin"
-	opFinish          op = "finish"
-	opRelease         op = "release"
-	opCreateAPIKey    op = "create_api_key"
-	opReadAPIKey      op = "read_api_key"
-	opListAPIKeys     op = "list_api_keys"
-	opRevokeAPIKey    op = "revoke_api_key"
-	opCheck           op = "check"
-	opReadMemory      op = "read_memory"
-	opAnnounce        op = "announce"
-	opReadProcesses   op = "read_processes"
-	opInspect         op = "inspect"
-	opPark            op = "park"
-	opClaim           op = "claim_backlogs"
-	opAwait           op = "await_backlogs"
-	opHoldClaim       op = "hold_claim"
-	opReleaseClaim    op = "release_claim"
-	opReadBacklog     op = "read_backlog"
-	opReadBacklogs    op = "read_backlogs"
-	opReadStandings   op = "read_standings"
-	opLookAt          op = "look_at"
-	opNoteRecovered   op = "note_recovered"
-	opRaiseWarning    op = "raise_warning"
+	opCreateEndpoint    op = "create_endpoint"
+	opReadEndpoint      op = "read_endpoint"
+	opListEndpoints     op = "list_endpoints"
+	opUpdateEndpoint    op = "update_endpoint"
+	opDeleteEndpoint    op = "delete_endpoint"
+	opForgetEndpoint    op = "forget_endpoint"
+	opReadRecords       op = "read_records"
+	opRecordAttempts    op = "record_attempts"
+	opReadAttempts      op = "read_attempts"
+	opAddDeadLetters    op = "add_dead_letters"
+	opReadDeadLetters   op = "read_dead_letters"
+	opRemoveDeadLetters op = "remove_dead_letters"
+	opRecover           op = "recover"
+	opBegin             op = "begin"
+	opFinish            op = "finish"
+	opRelease           op = "release"
+	opCreateAPIKey      op = "create_api_key"
+	opReadAPIKey        op = "read_api_key"
+	opListAPIKeys       op = "list_api_keys"
+	opRevokeAPIKey      op = "revoke_api_key"
+	opCheck             op = "check"
+	opReadMemory        op = "read_memory"
+	opAnnounce          op = "announce"
+	opReadProcesses     op = "read_processes"
+	opInspect           op = "inspect"
+	opPark              op = "park"
+	opClaim             op = "claim_backlogs"
+	opAwait             op = "await_backlogs"
+	opHoldClaim         op = "hold_claim"
+	opReleaseClaim      op = "release_claim"
+	opReadBacklog       op = "read_backlog"
+	opReadBacklogs      op = "read_backlogs"
+	opReadStandings     op = "read_standings"
+	opLookAt            op = "look_at"
+	opNoteRecovered     op = "note_recovered"
+	opRaiseWarning      op = "raise_warning"
 
 	// Round trips of clients that are not the store's, see Instrument.
 	opEnqueue op = "enqueue"
@@ -57,7 +59,7 @@ func ops() []op {
 	return []op{
 		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
-		opReadDeadLetters, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
+		opReadDeadLetters, opRemoveDeadLetters, opRecover, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
 		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opAnnounce, opReadProcesses, opInspect,
 		opPark, opClaim, opAwait, opHoldClaim, opReleaseClaim, opReadBacklog, opReadBacklogs, opReadStandings,
 		opLookAt, opNoteRecovered, opRaiseWarning,
@@ -68,11 +70,12 @@ func ops() []op {
 // metrics holds the children of every operation, made beforehand: counting costs
 // no lookup by text.
 type metrics struct {
-	errors     map[op]prometheus.Counter
-	durations  map[op]prometheus.Observer
-	trimmed    *prometheus.CounterVec
-	memoryUsed prometheus.Gauge
-	memoryMax  prometheus.Gauge
+	errors            map[op]prometheus.Counter
+	durations         map[op]prometheus.Observer
+	trimmed           *prometheus.CounterVec
+	replayed, cleared prometheus.Counter
+	memoryUsed        prometheus.Gauge
+	memoryMax         prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -85,6 +88,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Help:    "Duration of operations of Redis, with the wait for a connection, by operation as in sealpost_redis_errors_total.",
 		Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .1, .5, 2},
 	}), []string{"op"})
+	removed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sealpost_dead_letters_removed_total",
+		Help: "Dead letters that left their list because they were replayed (replay) or because the API was asked to remove them (delete).",
+	}, []string{"by"})
 	m := &metrics{
 		trimmed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sealpost_dead_letters_trimmed_total",
@@ -101,7 +108,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	if r != nil {
 		// Two stores of one process share their metrics.
-		err := errors.Join(register(r, &failures), register(r, &durations), register(r, &m.trimmed), register(r, &m.memoryUsed), register(r, &m.memoryMax))
+		err := errors.Join(register(r, &failures), register(r, &durations), register(r, &m.trimmed), register(r, &removed), register(r, &m.memoryUsed), register(r, &m.memoryMax))
 		if err != nil {
 			return nil, err
 		}
@@ -110,6 +117,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	for _, o := range ops() {
 		m.errors[o], m.durations[o] = failures.WithLabelValues(string(o)), durations.WithLabelValues(string(o))
 	}
+	m.replayed, m.cleared = removed.WithLabelValues("replay"), removed.WithLabelValues("delete")
 	for _, b := range deadBounds() {
 		m.trimmed.WithLabelValues(b)
 	}

@@ -36,7 +36,7 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	_, errs["Attempts"] = s.Attempts(ctx, e.ID, false)
 	_, errs["LastAttempts"] = s.LastAttempts(ctx, []string{e.ID, "another"})
 	errs["AddDeadLetters"] = s.AddDeadLetters(ctx, []core.DeadLetter{deadLetter(e.ID, 1, 10), deadLetter("another", 2, 10)})
-	_, errs["DeadLetters"] = s.DeadLetters(ctx, e.ID, 1)
+	recoveries(ctx, s, e.Ref(), errs)
 	rs := []core.Reservation{reservation("k", "a", "body"), reservation("l", "a", "body")}
 	_, _, errs["Begin"] = s.Begin(ctx, []string{"acme", "other"}, rs, core.Draws{Quota: slow(10), Requests: []core.Draw{events("acme", 1), events("other", 1)}})
 	errs["Finish"] = s.Finish(ctx, rs)
@@ -55,6 +55,27 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	_, _, errs["SampleAPIKeys"] = s.SampleAPIKeys(ctx, 3)
 	_, errs["SampleEndpoints"] = s.SampleEndpoints(ctx, []string{"acme", "other"}, 3)
 	return errs
+}
+
+// recoveries is the part of everything that is about dead letters coming back.
+func recoveries(ctx context.Context, s *Store, ref core.EndpointRef, errs map[string]error) {
+	letters, err := s.DeadLetters(ctx, ref, "", 1)
+	errs["DeadLetters"] = err
+	_, errs["ReadDeadLetters"] = s.ReadDeadLetters(ctx, ref, core.LetterRange{}, 1)
+	_, errs["FindDeadLetters"] = s.FindDeadLetters(ctx, ref, []string{"whd_1", "whd_2"})
+	r := &core.Recovery{ID: "rec_1", Endpoint: ref}
+	errs["StartRecovery"] = s.StartRecovery(ctx, r)
+	_, errs["Recovery"] = s.Recovery(ctx, ref, r.ID)
+	_, _, errs["ClaimRecovery"] = s.ClaimRecovery(ctx)
+	errs["DeferRecovery"] = s.DeferRecovery(ctx, r, 0)
+	r.State = core.RecoveryDone
+	_, errs["StepRecovery"] = s.StepRecovery(ctx, r, []string{"1-1"})
+	entries := []string{"1-1"}
+	for _, l := range letters {
+		entries = append(entries, l.Entry)
+	}
+	errs["RemoveReplayed"] = s.RemoveReplayed(ctx, ref, entries)
+	_, errs["ClearDeadLetters"] = s.ClearDeadLetters(ctx, ref)
 }
 
 // backlogs is the part of everything that is about the backlog of an endpoint.
