@@ -17,6 +17,7 @@ import (
 	"github.com/sealpost/sealpost/core/metric"
 	"github.com/sealpost/sealpost/core/publish"
 	"github.com/sealpost/sealpost/core/queue"
+	"github.com/sealpost/sealpost/core/replay"
 	"github.com/sealpost/sealpost/core/sender"
 	"github.com/sealpost/sealpost/core/sign"
 	"github.com/sealpost/sealpost/core/trace"
@@ -258,6 +259,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	b.admin.serveTop(deliverer.Top)
 	b.members.start("trouble report", deliverer.Report)
 	b.members.start("backlogs", deliverer.Run)
+	b.members.start("recoveries", replay.New(b.store, b.log, nil).Run)
 	b.members.start("queue", consumer.Run)
 	b.log.Info("sender ready", "concurrency", delivery.Concurrency, "delivery_timeout", delivery.DeliveryTimeout.String())
 	return nil
