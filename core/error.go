@@ -24,7 +24,8 @@ const (
 	CodeIdempotencyMismatch Code = "idempotency_mismatch" // the same idempotency key came with another body
 	CodeInProgress          Code = "in_progress"          // the first request with this idempotency key is still running
 	CodeConflict            Code = "conflict"             // the change contradicts the state of the resource
-	CodeRateLimited         Code = "rate_limited"         // the organization's publishing quota is used up
+	CodePayloadExpired      Code = "payload_expired"      // what was to be sent again is not kept any more
+	CodeRateLimited         Code = "rate_limited"         // the organization has asked too often: its publishing quota is used up, or it tests endpoints too fast
 	CodeTimeout             Code = "request_timeout"      // the request did not arrive in time
 	CodeUnavailable         Code = "unavailable"          // not confirmed: retry with the same idempotency key
 	CodeInternal            Code = "internal"             // our mistake
@@ -35,7 +36,7 @@ func Codes() []Code {
 	return []Code{
 		CodeNotFound, CodeMethodNotAllowed, CodeUnauthorized, CodeMissingScope, CodeTooLarge,
 		CodeHeaderTooLarge, CodeBadRequest, CodeInvalidJSON, CodeInvalid, CodeIdempotencyMismatch,
-		CodeInProgress, CodeConflict, CodeRateLimited, CodeTimeout, CodeUnavailable, CodeInternal,
+		CodeInProgress, CodeConflict, CodePayloadExpired, CodeRateLimited, CodeTimeout, CodeUnavailable, CodeInternal,
 	}
 }
 

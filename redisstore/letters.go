@@ -49,8 +49,8 @@ return reply
 
 // DeadLetters lists up to limit of an endpoint's dead letters, newest first: those
 // before the entry `before`, or from the newest if that is "". Their events have
-// neither body nor origin. One that another version wrote, and this one cannot read,
-// is logged and left out.
+// neither body nor origin. What this version cannot read of one that another wrote is
+// left empty.
 func (s *Store) DeadLetters(ctx context.Context, ref core.EndpointRef, before string, limit int) ([]core.KeptLetter, error) {
 	defer s.metrics.took(opReadDeadLetters, time.Now())
 	if limit < 1 {
@@ -69,7 +69,6 @@ func (s *Store) DeadLetters(ctx context.Context, ref core.EndpointRef, before st
 		l, err := listedLetter(ref, reply[:1+listFields])
 		if err != nil {
 			s.unreadable(ref, reply[0], err)
-			continue
 		}
 		letters = append(letters, l)
 	}
@@ -137,7 +136,7 @@ func (s *Store) ReadDeadLetters(ctx context.Context, ref core.EndpointRef, r cor
 	case r.After != "":
 		from = "(" + r.After
 	case !r.Since.IsZero():
-		from = strconv.FormatInt(r.Since.UnixMilli(), 10)
+		from = strconv.FormatInt(max(0, r.Since.UnixMilli()), 10)
 	}
 	if r.Last != "" {
 		to = r.Last

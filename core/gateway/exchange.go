@@ -24,6 +24,7 @@ type exchange struct {
 	route     *route     // nil: unknown path
 	operation *operation // nil: unknown path or method
 	endpoint  string     // the `{id}` of the path, if the route has one
+	item      string     // the other segment in braces, if the route has one
 	key       *core.APIKey
 	keyWait   time.Duration // spent asking Redis for the key
 	origin    *core.Origin  // of the events; nil: nothing to follow them by

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/sealpost/sealpost/core"
@@ -121,6 +123,18 @@ func (x *exchange) parseForm(body []byte, known ...string) (*form, error) {
 	return f, nil
 }
 
+// parseNothing judges an optional body that has nothing to say.
+func (x *exchange) parseNothing(body []byte) error {
+	if len(bytes.Trim(body, jsonSpace)) == 0 {
+		return nil
+	}
+	f, err := x.parseForm(body)
+	if err != nil {
+		return err
+	}
+	return f.err()
+}
+
 func (f *form) has(name string) bool {
 	_, ok := f.values[name]
 	return ok
@@ -231,6 +245,19 @@ func (f *form) texts(name string) (values []string, ok bool) {
 			return nil, false
 		}
 	}
+}
+
+// instant returns a member that is a time.
+func (f *form) instant(name string) (at time.Time, ok bool) {
+	text, ok := f.text(name)
+	if !ok {
+		return time.Time{}, false
+	}
+	if err := at.UnmarshalText([]byte(text)); err != nil {
+		f.errs.add(name, "must be an RFC 3339 time")
+		return time.Time{}, false
+	}
+	return at.UTC(), true
 }
 
 // err returns what is wrong with the members, or nil.

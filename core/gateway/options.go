@@ -78,6 +78,27 @@ type AttemptStore interface {
 	LastAttempts(ctx context.Context, endpoints []string) ([]*core.Attempt, error)
 }
 
+// LetterStore keeps dead letters and brings them back.
+type LetterStore interface {
+	// DeadLetters lists dead letters without their payloads, newest first: those before
+	// the entry `before`, "" standing for all.
+	DeadLetters(ctx context.Context, ref core.EndpointRef, before string, limit int) ([]core.KeptLetter, error)
+	// FindDeadLetters returns those of deliveries, nil where there is none. One that
+	// cannot be read has no event.
+	FindDeadLetters(ctx context.Context, ref core.EndpointRef, deliveries []string) ([]*core.KeptLetter, error)
+	// RemoveReplayed removes dead letters whose events wait in fresh deliveries.
+	RemoveReplayed(ctx context.Context, ref core.EndpointRef, entries []string) error
+	ClearDeadLetters(ctx context.Context, ref core.EndpointRef) (int, error)
+	// Park adds to backlogs.
+	Park(ctx context.Context, ps []core.Parking) ([]core.Parked, error)
+	// Backlog returns deliveries that wait in a backlog after an entry.
+	Backlog(ctx context.Context, ref core.EndpointRef, after string, limit int) ([]core.Waiting, error)
+	// StartRecovery begins r and fills in how much there is to do. It returns
+	// CodeConflict while another one runs.
+	StartRecovery(ctx context.Context, r *core.Recovery) error
+	Recovery(ctx context.Context, ref core.EndpointRef, id string) (*core.Recovery, error)
+}
+
 // KeyStore finds API keys by the SHA-256 of the key; CodeNotFound if there is
 // none.
 type KeyStore interface {
@@ -88,6 +109,7 @@ type KeyStore interface {
 type Store interface {
 	EndpointStore
 	AttemptStore
+	LetterStore
 }
 
 // Publisher stores events, see package publish.

@@ -49,6 +49,8 @@ func statusOf(code core.Code) (status int, title string, ok bool) {
 		return fasthttp.StatusConflict, "Still in progress", true
 	case core.CodeConflict:
 		return fasthttp.StatusConflict, "Conflict", true
+	case core.CodePayloadExpired:
+		return fasthttp.StatusConflict, "No longer kept", true
 	case core.CodeRateLimited:
 		return fasthttp.StatusTooManyRequests, "Quota used up", true
 	case core.CodeTimeout:

@@ -23,7 +23,8 @@ type operation struct {
 	tally  *tally
 }
 
-// route is a path. A segment `{id}` stands for an endpoint's id.
+// route is a path. A segment `{id}` stands for an endpoint's id, another one in
+// braces for the id of something else, and a path has one of these at most.
 type route struct {
 	pattern    string
 	segments   []string
@@ -48,6 +49,17 @@ func (s *Server) table() []*route {
 			post(core.ScopeAdmin, (*Server).rotateSecret)),
 		newRoute("/api/v1/webhooks/{id}/deliveries",
 			get(core.ScopeRead, (*Server).listDeliveries)),
+		newRoute("/api/v1/webhooks/{id}/deliveries/{delivery}/replay",
+			post(core.ScopeAdmin, (*Server).replayDelivery)),
+		newRoute("/api/v1/webhooks/{id}/dead-letters",
+			get(core.ScopeRead, (*Server).listDeadLetters),
+			&operation{method: fasthttp.MethodDelete, scope: core.ScopeAdmin, handle: (*Server).clearDeadLetters}),
+		newRoute("/api/v1/webhooks/{id}/dead-letters/replay",
+			post(core.ScopeAdmin, (*Server).replayDeadLetters)),
+		newRoute("/api/v1/webhooks/{id}/recover",
+			post(core.ScopeAdmin, (*Server).startRecovery)),
+		newRoute("/api/v1/webhooks/{id}/recover/{job}",
+			get(core.ScopeRead, (*Server).getRecovery)),
 		newRoute("/api/v1/event-types",
 			get(core.ScopeRead, (*Server).listEventTypes)),
 	}
@@ -77,19 +89,20 @@ func newRoute(pattern string, operations ...*operation) *route {
 func (s *Server) match(x *exchange) bool {
 	path := x.ctx.URI().PathOriginal()
 	for _, r := range s.routes {
-		if id, ok := r.match(path); ok {
-			x.route, x.endpoint = r, string(id)
+		if id, item, ok := r.match(path); ok {
+			x.route, x.endpoint, x.item = r, string(id), string(item)
 			return true
 		}
 	}
 	return false
 }
 
-// match compares path segment by segment and returns what stands for `{id}`.
-func (r *route) match(path []byte) (id []byte, ok bool) {
+// match compares path segment by segment and returns what stands for `{id}` and for
+// another segment in braces.
+func (r *route) match(path []byte) (id, item []byte, ok bool) {
 	for i, want := range r.segments {
 		if len(path) == 0 || path[0] != '/' {
-			return nil, false
+			return nil, nil, false
 		}
 		path = path[1:]
 		n := 0
@@ -101,14 +114,16 @@ func (r *route) match(path []byte) (id []byte, ok bool) {
 		switch {
 		case want == "{id}" && n > 0:
 			id = segment
+		case want[0] == '{' && n > 0:
+			item = segment
 		case string(segment) != want:
-			return nil, false
+			return nil, nil, false
 		}
 		if i == len(r.segments)-1 {
-			return id, len(path) == 0
+			return id, item, len(path) == 0
 		}
 	}
-	return nil, false
+	return nil, nil, false
 }
 
 // find returns the operation of a method, or nil.

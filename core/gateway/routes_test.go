@@ -15,7 +15,8 @@ func TestUnknownPaths(t *testing.T) {
 	f := setup(t)
 	for _, path := range []string{
 		"/", "/api", "/api/v1", "/api/v1/", "/api/v1/webhooks/", "/api/v1/webhooks//deliveries", "/api/v1/webhooks/" + someID + "/",
-		"/api/v1/webhooks/" + someID + "/test", "/api/v1/webhooks/" + someID + "/deliveries/x", "/api/v1/events/", "/api/v1/events/batch/x",
+		"/api/v1/webhooks/" + someID + "/tests", "/api/v1/webhooks/" + someID + "/deliveries/x", "/api/v1/webhooks/" + someID + "/deliveries//replay",
+		"/api/v1/webhooks/" + someID + "/recover/", "/api/v1/webhooks/" + someID + "/recover/x/y", "/api/v1/webhooks/" + someID + "/dead-letters/x", "/api/v1/events/", "/api/v1/events/batch/x",
 		"/api/v1/event%2Dtypes", "/api/v1//events", "/api/v1/x/../events", "/API/V1/events", "/api/v2/events", "/api/v1/eventsx", "/metrics",
 	} {
 		// Without a key: a path is judged first.
@@ -27,13 +28,18 @@ func TestWrongMethods(t *testing.T) {
 	t.Parallel()
 	f := setup(t)
 	for path, allow := range map[string]string{
-		"/api/v1/webhooks":                              "GET, POST",
-		"/api/v1/webhooks/" + someID:                    "GET, PATCH, DELETE",
-		"/api/v1/webhooks/" + someID + "/rotate-secret": "POST",
-		"/api/v1/webhooks/" + someID + "/deliveries":    "GET",
-		"/api/v1/event-types":                           "GET",
-		"/api/v1/events":                                "POST",
-		"/api/v1/events/batch":                          "POST",
+		"/api/v1/webhooks":                                    "GET, POST",
+		"/api/v1/webhooks/" + someID:                          "GET, PATCH, DELETE",
+		"/api/v1/webhooks/" + someID + "/rotate-secret":       "POST",
+		"/api/v1/webhooks/" + someID + "/deliveries":          "GET",
+		"/api/v1/webhooks/" + someID + "/deliveries/x/replay": "POST",
+		"/api/v1/webhooks/" + someID + "/dead-letters":        "GET, DELETE",
+		"/api/v1/webhooks/" + someID + "/dead-letters/replay": "POST",
+		"/api/v1/webhooks/" + someID + "/recover":             "POST",
+		"/api/v1/webhooks/" + someID + "/recover/x":           "GET",
+		"/api/v1/event-types":                                 "GET",
+		"/api/v1/events":                                      "POST",
+		"/api/v1/events/batch":                                "POST",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PURGE"} {
 			if strings.Contains(allow, method) {
@@ -70,6 +76,12 @@ func TestScopes(t *testing.T) {
 		{"DELETE", item, core.ScopeAdmin},
 		{"POST", item + "/rotate-secret", core.ScopeAdmin},
 		{"GET", item + "/deliveries", core.ScopeRead},
+		{"POST", item + "/deliveries/x/replay", core.ScopeAdmin},
+		{"GET", item + "/dead-letters", core.ScopeRead},
+		{"DELETE", item + "/dead-letters", core.ScopeAdmin},
+		{"POST", item + "/dead-letters/replay", core.ScopeAdmin},
+		{"POST", item + "/recover", core.ScopeAdmin},
+		{"GET", item + "/recover/x", core.ScopeRead},
 		{"GET", "/api/v1/event-types", core.ScopeRead},
 		{"POST", "/api/v1/events", core.ScopePublish},
 		{"POST", "/api/v1/events/batch", core.ScopePublish},

@@ -24,8 +24,9 @@ func TestMain(m *testing.M) {
 }
 
 // stubStore keeps endpoints, attempts and API keys in memory. err, when set, is
-// what every method but APIKey answers.
+// what every method but APIKey answers. Tests of dead letters use a real Redis.
 type stubStore struct {
+	LetterStore
 	mu         sync.Mutex
 	err        error
 	lastErr    error         // what LastAttempts answers

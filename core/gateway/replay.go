@@ -1,0 +1,363 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+const (
+	// maxReplayed is how many deliveries one request may name.
+	maxReplayed = 100
+
+	// maxBacklogLook is how many deliveries of a backlog are looked at for one that is
+	// to be replayed, from the time on at which it was made.
+	maxBacklogLook = 256
+
+	// backlogSlack is by how much a delivery may seem to have come to its backlog before
+	// it was made: the clocks of gateways and of Redis differ.
+	backlogSlack = 30 * time.Second
+)
+
+// replayedJSON says what became of a delivery that was to be sent again.
+type replayedJSON struct {
+	ID       string      `json:"id,omitempty"` // of the fresh delivery
+	ReplayOf string      `json:"replay_of"`
+	EventID  string      `json:"event_id,omitempty"`
+	Held     *bool       `json:"held,omitempty"` // the endpoint is disabled: it waits until that is enabled
+	Error    *replayFail `json:"error,omitempty"`
+}
+
+// replayFail says why a delivery of several was not sent again.
+type replayFail struct {
+	Code   core.Code `json:"code"`
+	Detail string    `json:"detail"`
+}
+
+// replayDelivery is POST /api/v1/webhooks/{id}/deliveries/{delivery}/replay.
+func (s *Server) replayDelivery(x *exchange) error {
+	e, letter, refusal, err := s.findLetter(x)
+	if err != nil {
+		return err
+	}
+	body, err := s.readBody(x, maxManagementBody)
+	if err != nil {
+		return err
+	}
+	if err := x.parseNothing(body); err != nil {
+		return err
+	}
+	if refusal == nil {
+		refusal = e.Replayable()
+	}
+	if refusal == nil {
+		refusal = s.judgeReplay(e, letter)
+	}
+	if refusal != nil {
+		return refusal
+	}
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	letters := []*core.KeptLetter{letter}
+	parking, err := s.replay(ctx, e, letters)
+	if err != nil {
+		return err
+	}
+	s.logChange(x, "delivery replayed", e.ID)
+	held := e.Holds()
+	return x.replyJSON(fasthttp.StatusAccepted, replayedJSON{
+		ID: parking.Deliveries[0].ID, ReplayOf: x.item, EventID: letter.Delivery.Event.ID, Held: &held,
+	})
+}
+
+// findLetter reads the endpoint of the path and the dead letter of its delivery. If
+// that is no dead letter, refusal says why it is not replayed.
+func (s *Server) findLetter(x *exchange) (e *core.Endpoint, l *core.KeptLetter, refusal, err error) {
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	if e, err = s.find(ctx, x); err != nil {
+		return nil, nil, nil, err
+	}
+	if !core.ValidDeliveryID(x.item) {
+		return nil, nil, nil, core.NotFound("delivery")
+	}
+	letters, err := s.o.Store.FindDeadLetters(ctx, e.Ref(), []string{x.item})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if letters[0] == nil {
+		refusal, err = s.notDead(ctx, e, x.item)
+	}
+	return e, letters[0], refusal, err
+}
+
+// replay parks fresh deliveries of letters and then removes the letters. A crash
+// between the two leaves these: then their events are delivered twice when they are
+// replayed again.
+func (s *Server) replay(ctx context.Context, e *core.Endpoint, letters []*core.KeptLetter) (*core.Parking, error) {
+	parking := e.ReplayParking(letters, s.o.Now())
+	if len(letters) == 0 {
+		return &parking, nil
+	}
+	if _, err := s.o.Store.Park(ctx, []core.Parking{parking}); err != nil {
+		return nil, err
+	}
+	entries := make([]string, len(letters))
+	for i, l := range letters {
+		entries[i] = l.Entry
+	}
+	// The fresh deliveries are stored: they are sent whatever comes now.
+	if err := s.o.Store.RemoveReplayed(ctx, e.Ref(), entries); err != nil {
+		s.o.Logger.Warn("replayed dead letters were not removed", "endpoint", e.ID, "letters", len(entries), "error", err)
+	}
+	return &parking, nil
+}
+
+// judgeReplay returns nil if l can be sent again.
+func (s *Server) judgeReplay(e *core.Endpoint, l *core.KeptLetter) error {
+	switch {
+	case l.Delivery.Event == nil:
+		return &core.Error{Code: core.CodeConflict, Detail: "a newer version of Sealpost kept this dead letter; it can be replayed when this one has been updated"}
+	case !e.Replays(l, s.o.Now()):
+		return &core.Error{Code: core.CodeConflict, Detail: "the event is older than its max_age, or the endpoint's: it would not be sent"}
+	}
+	return nil
+}
+
+// notDead says why a delivery is not replayed that is not among its endpoint's dead
+// letters.
+func (s *Server) notDead(ctx context.Context, e *core.Endpoint, delivery string) (refusal, err error) {
+	row, err := s.newestRow(ctx, e.ID, delivery)
+	if err != nil {
+		return nil, err
+	}
+	if row == nil {
+		waiting, err := s.waits(ctx, e.Ref(), delivery)
+		switch {
+		case err != nil:
+			return nil, err
+		case !waiting:
+			return nil, core.NotFound("delivery")
+		}
+		return &core.Error{Code: core.CodeConflict, Detail: "the delivery waits in the endpoint's backlog: it will be sent anyway"}, nil
+	}
+	switch row.Status {
+	case core.StatusRetrying:
+		return &core.Error{Code: core.CodeConflict, Detail: "the delivery is not over yet: it will be sent again anyway"}, nil
+	case core.StatusDelivered:
+		return &core.Error{Code: core.CodePayloadExpired, Detail: "the delivery succeeded, and payloads of such deliveries are not kept"}, nil
+	}
+	return &core.Error{Code: core.CodePayloadExpired, Detail: "the payload is no longer kept: the dead letter was replayed, deleted or too old"}, nil
+}
+
+// newestRow returns the newest row of a delivery in its endpoint's log, nil if there
+// is none.
+func (s *Server) newestRow(ctx context.Context, endpoint, delivery string) (*core.Attempt, error) {
+	var newest *core.Attempt
+	for _, failures := range []bool{false, true} {
+		rows, err := s.o.Store.Attempts(ctx, endpoint, failures)
+		if err != nil {
+			return nil, err
+		}
+		i := slices.IndexFunc(rows, func(a core.Attempt) bool { return a.Delivery == delivery })
+		if i >= 0 && (newest == nil || rows[i].StartedAt.After(newest.StartedAt)) {
+			newest = &rows[i]
+		}
+	}
+	return newest, nil
+}
+
+// waits reports whether a delivery was found in the backlog, where it stands behind
+// those that came before it was made.
+func (s *Server) waits(ctx context.Context, ref core.EndpointRef, delivery string) (bool, error) {
+	d := core.Delivery{ID: delivery, Event: new(core.Event)}
+	after := strconv.FormatInt(max(0, d.CreatedAt().Add(-backlogSlack).UnixMilli()), 10)
+	waiting, err := s.o.Store.Backlog(ctx, ref, after, maxBacklogLook)
+	if err != nil {
+		var known *core.Error
+		if errors.As(err, &known) {
+			return false, err
+		}
+		return false, nil // a newer version's: whether it is the one cannot be known
+	}
+	return slices.ContainsFunc(waiting, func(w core.Waiting) bool { return w.Delivery.ID == delivery }), nil
+}
+
+// replayDeadLetters is POST /api/v1/webhooks/{id}/dead-letters/replay.
+func (s *Server) replayDeadLetters(x *exchange) error {
+	e, body, err := s.findWithBody(x)
+	if err != nil {
+		return err
+	}
+	f, err := x.parseForm(body, "deliveries", "since", "until")
+	if err != nil {
+		return err
+	}
+	if !f.has("deliveries") {
+		return s.beginRecovery(x, e, f)
+	}
+	for _, name := range []string{"since", "until"} {
+		if f.has(name) {
+			f.errs.add(name, "cannot stand beside deliveries")
+		}
+	}
+	ids := f.deliveries()
+	if err := f.err(); err != nil {
+		return err
+	}
+	if err := e.Replayable(); err != nil {
+		return err
+	}
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	letters, err := s.o.Store.FindDeadLetters(ctx, e.Ref(), ids)
+	if err != nil {
+		return err
+	}
+	return s.replayListed(ctx, x, e, ids, letters)
+}
+
+// replayListed replays those of letters that can be, and says of each of ids what
+// became of it.
+func (s *Server) replayListed(ctx context.Context, x *exchange, e *core.Endpoint, ids []string, letters []*core.KeptLetter) error {
+	data := make([]replayedJSON, len(ids))
+	var again []*core.KeptLetter
+	var positions []int
+	for i, l := range letters {
+		data[i].ReplayOf = ids[i]
+		err := error(core.NotFound("dead letter"))
+		if l != nil {
+			err = s.judgeReplay(e, l)
+		}
+		if err != nil {
+			known := asError(err)
+			data[i].Error = &replayFail{Code: known.Code, Detail: known.Detail}
+			continue
+		}
+		again, positions = append(again, l), append(positions, i)
+	}
+	parking, err := s.replay(ctx, e, again)
+	if err != nil {
+		return err
+	}
+	for i, position := range positions {
+		data[position].ID, data[position].EventID = parking.Deliveries[i].ID, again[i].Delivery.Event.ID
+	}
+	s.logChange(x, "deliveries replayed", e.ID)
+	return x.replyJSON(fasthttp.StatusAccepted, struct {
+		Data []replayedJSON `json:"data"`
+		Held bool           `json:"held"`
+	}{data, e.Holds()})
+}
+
+// deliveries returns the member of that name: the ids of deliveries.
+func (f *form) deliveries() []string {
+	const name = "deliveries"
+	ids, ok := f.texts(name)
+	if !ok {
+		return nil
+	}
+	if len(ids) < 1 || len(ids) > maxReplayed {
+		f.errs.add(name, fmt.Sprintf("must be 1 to %d ids of deliveries", maxReplayed))
+		return nil
+	}
+	for i, id := range ids {
+		switch field := fmt.Sprintf("%s[%d]", name, i); {
+		case !core.ValidDeliveryID(id):
+			f.errs.add(field, "is no id of a delivery")
+		case slices.Contains(ids[:i], id):
+			f.errs.add(field, "named twice")
+		}
+	}
+	return ids
+}
+
+// recoveryJSON is a recovery as the API shows it.
+type recoveryJSON struct {
+	ID        string             `json:"id"`
+	Status    core.RecoveryState `json:"status"`
+	Error     *core.Reason       `json:"error"` // why it was stopped
+	Since     *string            `json:"since"`
+	Until     *string            `json:"until"`
+	Total     int                `json:"total"`
+	Replayed  int                `json:"replayed"`
+	Skipped   int                `json:"skipped"`
+	Held      bool               `json:"held"` // the endpoint is disabled: deliveries wait until it is enabled
+	CreatedAt string             `json:"created_at"`
+	EndedAt   *string            `json:"ended_at"`
+}
+
+func newRecoveryJSON(r *core.Recovery, e *core.Endpoint) recoveryJSON {
+	out := recoveryJSON{
+		ID: r.ID, Status: r.State, Since: optionalTime(r.Since), Until: optionalTime(r.Until), Total: r.Total, Replayed: r.Replayed,
+		Skipped: r.Skipped, Held: e.Holds(), CreatedAt: formatTime(r.CreatedAt), EndedAt: optionalTime(r.EndedAt),
+	}
+	if r.Reason != "" {
+		out.Error = &r.Reason
+	}
+	return out
+}
+
+// startRecovery is POST /api/v1/webhooks/{id}/recover.
+func (s *Server) startRecovery(x *exchange) error {
+	e, body, err := s.findWithBody(x)
+	if err != nil {
+		return err
+	}
+	f, err := x.parseForm(body, "since", "until")
+	if err != nil {
+		return err
+	}
+	f.require("since")
+	return s.beginRecovery(x, e, f)
+}
+
+// beginRecovery begins a recovery of the dead letters that f names.
+func (s *Server) beginRecovery(x *exchange, e *core.Endpoint, f *form) error {
+	now := s.o.Now().UTC().Truncate(time.Millisecond)
+	since, _ := f.instant("since")
+	until, bounded := f.instant("until")
+	if bounded && !until.After(since) {
+		f.errs.add("until", "must be later than since")
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	if err := e.Replayable(); err != nil {
+		return err
+	}
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	r := &core.Recovery{ID: core.NewRecoveryID(now), Endpoint: e.Ref(), Since: since, Until: until, CreatedAt: now}
+	if err := s.o.Store.StartRecovery(ctx, r); err != nil {
+		return err
+	}
+	s.logChange(x, "recovery started", e.ID)
+	x.ctx.Response.Header.Set("Location", "/api/v1/webhooks/"+e.ID+"/recover/"+r.ID)
+	return x.replyJSON(fasthttp.StatusAccepted, newRecoveryJSON(r, e))
+}
+
+// getRecovery is GET /api/v1/webhooks/{id}/recover/{job}.
+func (s *Server) getRecovery(x *exchange) error {
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	e, err := s.find(ctx, x)
+	if err != nil {
+		return err
+	}
+	if !core.ValidRecoveryID(x.item) {
+		return core.NotFound("recovery")
+	}
+	r, err := s.o.Store.Recovery(ctx, e.Ref(), x.item)
+	if err != nil {
+		return err
+	}
+	return x.replyJSON(fasthttp.StatusOK, newRecoveryJSON(r, e))
+}

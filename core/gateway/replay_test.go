@@ -1,0 +1,305 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/redisstore"
+)
+
+// letterFixture is a server on a real Redis with an endpoint that has dead letters.
+type letterFixture struct {
+	*fixture
+	store *redisstore.Store
+	ref   core.EndpointRef
+	item  string
+	born  time.Time
+}
+
+func setupLetters(t *testing.T) *letterFixture {
+	t.Helper()
+	f, _, _ := setupRedis(t)
+	l := &letterFixture{fixture: f, store: f.server.o.Store.(*redisstore.Store), born: time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)}
+	l.ref = core.EndpointRef{Organization: "acme", ID: f.subscribe("lead.created").ID}
+	l.item = "/api/v1/webhooks/" + l.ref.ID
+	return l
+}
+
+func (f *letterFixture) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *letterFixture) delivery(n int) core.Delivery {
+	return core.Delivery{
+		ID: core.NewDeliveryID(f.born), Organization: "acme", Endpoint: f.ref.ID, Attempts: 12,
+		Event: &core.Event{ID: fmt.Sprint("evt_", n), Type: "lead.created", Body: []byte("secret payload"), AcceptedAt: f.born},
+	}
+}
+
+// kill makes n dead letters and returns the ids of their deliveries, oldest first.
+func (f *letterFixture) kill(n int, change ...func(ev *core.Event)) (ids []string) {
+	f.t.Helper()
+	for i := range n {
+		d := f.delivery(i)
+		for _, c := range change {
+			c(d.Event)
+		}
+		ids = append(ids, d.ID)
+		f.must(f.store.AddDeadLetters(f.t.Context(), []core.DeadLetter{{Delivery: d, Reason: core.ReasonStatus5xx, At: time.Now()}}))
+	}
+	return ids
+}
+
+// waiting returns the deliveries in the backlog.
+func (f *letterFixture) waiting() []core.Delivery {
+	f.t.Helper()
+	waiting, err := f.store.Backlog(f.t.Context(), f.ref, "", 1000)
+	f.must(err)
+	ds := make([]core.Delivery, len(waiting))
+	for i := range waiting {
+		ds[i] = waiting[i].Delivery
+	}
+	return ds
+}
+
+// dead returns the ids of the listed dead letters, newest first, page by page.
+func (f *letterFixture) dead(limit int) (ids []string) {
+	f.t.Helper()
+	cursor := ""
+	for {
+		var page struct {
+			Data       []letterJSON
+			NextCursor *string `json:"next_cursor"`
+		}
+		f.call("GET", fmt.Sprint(f.item, "/dead-letters?limit=", limit, cursor), "").want(200, "").decode(&page)
+		for _, l := range page.Data {
+			ids = append(ids, l.ID)
+		}
+		if page.NextCursor == nil {
+			return ids
+		}
+		cursor = "&cursor=" + *page.NextCursor
+	}
+}
+
+func TestDeadLetterList(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	if a := f.call("GET", f.item+"/dead-letters", "").want(200, ""); a.body != `{"data":[],"next_cursor":null}` {
+		t.Errorf("none: %s", a.body)
+	}
+	ids := f.kill(7)
+	slices.Reverse(ids)
+	for _, limit := range []int{1, 3, 7, 100} {
+		if diff := cmp.Diff(ids, f.dead(limit)); diff != "" {
+			t.Errorf("in pages of %d (-want +got):\n%s", limit, diff)
+		}
+	}
+	a := f.call("GET", f.item+"/dead-letters?limit=1", "").want(200, "")
+	var page struct{ Data []letterJSON }
+	a.decode(&page)
+	want := letterJSON{ID: ids[0], Event: "lead.created", EventID: "evt_6", Error: core.ReasonStatus5xx, Attempts: 12,
+		AcceptedAt: formatTime(f.born), DiedAt: page.Data[0].DiedAt, Size: len("secret payload")}
+	died, err := time.Parse(timeLayout, page.Data[0].DiedAt)
+	if diff := cmp.Diff(want, page.Data[0]); diff != "" || err != nil || time.Since(died) > time.Minute || strings.Contains(a.body, "payload") {
+		t.Errorf("%s (-want +got):\n%s", a.body, diff)
+	}
+	for _, query := range []string{"limit=0", "limit=101", "limit=x", "cursor=x", "cursor=" + *encodeCursor(letterCursor, "5", "x"),
+		"cursor=" + *encodeCursor(letterCursor, "-5", "1"), "cursor=" + *encodeCursor(attemptCursor, "5", "1"), "limit=1&limit=1"} {
+		f.call("GET", f.item+"/dead-letters?"+query, "").want(400, core.CodeBadRequest, query[:strings.IndexByte(query, '=')])
+	}
+	for _, want := range []string{`{"deleted":7}`, `{"deleted":0}`} {
+		if a := f.call("DELETE", f.item+"/dead-letters", "").want(200, ""); a.body != want {
+			t.Errorf("deleted: %s, want %s", a.body, want)
+		}
+	}
+}
+
+func TestReplayOne(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	ids := f.kill(3)
+	var got struct {
+		ID       string
+		ReplayOf string `json:"replay_of"`
+		EventID  string `json:"event_id"`
+		Held     *bool
+	}
+	f.call("POST", f.item+"/deliveries/"+ids[1]+"/replay", "").want(202, "").decode(&got)
+	waiting := f.waiting()
+	if len(waiting) != 1 || waiting[0].ID != got.ID || waiting[0].Event.ID != "evt_1" || waiting[0].Attempts != 0 || string(waiting[0].Event.Body) != "secret payload" {
+		t.Fatalf("waiting %+v", waiting)
+	}
+	if got.ReplayOf != ids[1] || got.EventID != "evt_1" || got.ID == ids[1] || got.Held == nil || *got.Held {
+		t.Errorf("answer %+v", got)
+	}
+	if diff := cmp.Diff([]string{ids[2], ids[0]}, f.dead(10)); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	// The fresh one waits already, the old one is known no more.
+	f.call("POST", f.item+"/deliveries/"+got.ID+"/replay", "{}").want(409, core.CodeConflict).detail("backlog")
+	f.call("POST", f.item+"/deliveries/"+ids[1]+"/replay", "{}").want(404, core.CodeNotFound)
+
+	rows := map[core.Status]core.Delivery{core.StatusDelivered: f.delivery(7), core.StatusRetrying: f.delivery(8), core.StatusFailed: f.delivery(9)}
+	for status, d := range rows {
+		f.must(f.store.Record(t.Context(), core.Record{Attempts: []core.Attempt{
+			{Delivery: d.ID, Event: d.Event.ID, EventType: "lead.created", Endpoint: f.ref.ID, Number: 1, Status: status, StartedAt: time.Now(), Reason: core.ReasonTimeout},
+		}}))
+	}
+	for status, want := range map[core.Status]core.Code{
+		core.StatusDelivered: core.CodePayloadExpired, core.StatusFailed: core.CodePayloadExpired, core.StatusRetrying: core.CodeConflict,
+	} {
+		f.call("POST", f.item+"/deliveries/"+rows[status].ID+"/replay", "").want(409, want)
+	}
+	if n := len(f.waiting()); n != 1 {
+		t.Errorf("%d deliveries wait, want 1", n)
+	}
+}
+
+func TestReplayListed(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	ids := f.kill(4)
+	old := f.kill(1, func(ev *core.Event) { ev.MaxAge = time.Second })[0]
+	unknown := core.NewDeliveryID(time.Now())
+	body := fmt.Sprintf(`{"deliveries":["%s"]}`, strings.Join([]string{ids[2], unknown, ids[0], old}, `","`))
+	var got struct {
+		Data []replayedJSON
+		Held bool
+	}
+	f.call("POST", f.item+"/dead-letters/replay", body).want(202, "").decode(&got)
+	waiting := f.waiting()
+	if len(waiting) != 2 || len(got.Data) != 4 {
+		t.Fatalf("%d deliveries wait, %d answers", len(waiting), len(got.Data))
+	}
+	want := []replayedJSON{
+		{ID: waiting[0].ID, ReplayOf: ids[2], EventID: "evt_2"},
+		{ReplayOf: unknown, Error: &replayFail{Code: core.CodeNotFound, Detail: "no such dead letter"}},
+		{ID: waiting[1].ID, ReplayOf: ids[0], EventID: "evt_0"},
+		{ReplayOf: old, Error: &replayFail{Code: core.CodeConflict, Detail: got.Data[3].Error.Detail}},
+	}
+	if diff := cmp.Diff(want, got.Data); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{old, ids[3], ids[1]}, f.dead(10)); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	f.call("POST", f.item+"/deliveries/"+old+"/replay", "").want(409, core.CodeConflict).detail("max_age")
+}
+
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	f.kill(3)
+	a := f.call("POST", f.item+"/dead-letters/replay", "{}").want(202, "")
+	var got recoveryJSON
+	a.decode(&got)
+	want := recoveryJSON{ID: got.ID, Status: core.RecoveryRunning, Total: 3, CreatedAt: got.CreatedAt}
+	if diff := cmp.Diff(want, got); diff != "" || a.Header.Get("Location") != f.item+"/recover/"+got.ID {
+		t.Errorf("%s, Location %q (-want +got):\n%s", a.body, a.Header.Get("Location"), diff)
+	}
+	if b := f.call("GET", f.item+"/recover/"+got.ID, "").want(200, ""); b.body != a.body {
+		t.Errorf("read again: %s, want %s", b.body, a.body)
+	}
+	// One at a time.
+	f.call("POST", f.item+"/recover", `{"since":"2020-01-01T00:00:00Z"}`).want(409, core.CodeConflict).detail(got.ID)
+
+	r, _, err := f.store.ClaimRecovery(t.Context())
+	f.must(err)
+	r.State, r.Reason, r.Replayed, r.Skipped, r.EndedAt = core.RecoveryStopped, core.ReasonDisabled, 2, 1, f.born
+	_, err = f.store.StepRecovery(t.Context(), r, nil)
+	f.must(err)
+	f.call("GET", f.item+"/recover/"+got.ID, "").want(200, "").decode(&got)
+	reason, end := core.ReasonDisabled, formatTime(f.born)
+	want.Status, want.Error, want.Replayed, want.Skipped, want.EndedAt = core.RecoveryStopped, &reason, 2, 1, &end
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("ended (-want +got):\n%s", diff)
+	}
+	for span, total := range map[string]int{
+		`{"since":"2020-01-01T00:00:00Z"}`: 3, `{"since":"2999-01-01T00:00:00Z"}`: 0, `{"since":"1950-01-01T00:00:00+02:00","until":"2020-01-01T00:00:00Z"}`: 0,
+	} {
+		f.call("POST", f.item+"/recover", span).want(202, "").decode(&got)
+		if got.Total != total || got.Since == nil {
+			t.Errorf("%s: %+v, want %d in all", span, got, total)
+		}
+		r, err := f.store.Recovery(t.Context(), f.ref, got.ID)
+		f.must(err)
+		r.State = core.RecoveryDone
+		_, err = f.store.StepRecovery(t.Context(), r, nil)
+		f.must(err)
+	}
+}
+
+// A request to send again is judged in the order that all are, and changes nothing
+// when it is refused.
+func TestReplayJudgement(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	id := f.kill(1)[0]
+	one, all, span := f.item+"/deliveries/"+id+"/replay", f.item+"/dead-letters/replay", f.item+"/recover"
+	large := strings.Repeat(" ", maxManagementBody) + "{}"
+	missing := "/api/v1/webhooks/" + core.NewEndpointID()
+	for _, path := range []string{missing + "/deliveries/" + id + "/replay", missing + "/dead-letters/replay", missing + "/recover",
+		"/api/v1/webhooks/x/recover", f.item + "/deliveries/" + core.NewDeliveryID(time.Now()) + "/replay", f.item + "/deliveries/x/replay"} {
+		f.call("POST", path, large).want(404, core.CodeNotFound)
+	}
+	for _, path := range []string{missing + "/dead-letters", missing + "/recover/" + core.NewRecoveryID(time.Now()), f.item + "/recover/x", f.item + "/recover/" + core.NewRecoveryID(time.Now())} {
+		f.call("GET", path+"?limit=0", "").want(404, core.CodeNotFound)
+	}
+	f.call("DELETE", missing+"/dead-letters", "").want(404, core.CodeNotFound)
+	f.call("PATCH", f.item, `{"enabled":false,"on_disable":"drop"}`).want(200, "")
+	for _, path := range []string{one, all, span} {
+		f.call("POST", path, large).want(413, core.CodeTooLarge)
+		f.call("POST", path, `{"x":1`).want(400, core.CodeInvalidJSON)
+		f.call("POST", path, `{"x":1,"x":2}`).want(422, core.CodeInvalid, slices.Concat([]string{"x", "x"}, map[bool][]string{true: {"since"}}[path == span])...)
+		f.call("POST", path, `[]`).want(422, core.CodeInvalid)
+	}
+	f.call("POST", all, "").want(400, core.CodeInvalidJSON)
+	f.call("POST", span, "{}").want(422, core.CodeInvalid, "since")
+	for body, fields := range map[string][]string{
+		`{"since":1}`: {"since"}, `{"since":"yesterday"}`: {"since"}, `{"since":null}`: {"since"},
+		`{"since":"2026-01-02T00:00:00Z","until":"2026-01-02T00:00:00Z"}`: {"until"},
+		`{"since":"2026-01-02T00:00:00Z","until":"2026-13-02T00:00:00Z"}`: {"until"},
+	} {
+		f.call("POST", all, body).want(422, core.CodeInvalid, fields...)
+		f.call("POST", span, body).want(422, core.CodeInvalid, fields...)
+	}
+	many := `"` + id + `"` + strings.Repeat(`,"`+id+`"`, maxReplayed)
+	for body, fields := range map[string][]string{
+		`{"deliveries":[]}`: {"deliveries"}, `{"deliveries":"` + id + `"}`: {"deliveries"}, `{"deliveries":[1]}`: {"deliveries[0]"},
+		`{"deliveries":["` + id + `","x","` + id + `"]}`: {"deliveries[1]", "deliveries[2]"}, `{"deliveries":[` + many + `]}`: {"deliveries"},
+		`{"deliveries":["` + id + `"],"since":"2026-01-02T00:00:00Z"}`: {"since"},
+	} {
+		f.call("POST", all, body).want(422, core.CodeInvalid, fields...)
+	}
+	// It is disabled and drops what comes.
+	f.call("POST", one, "").want(409, core.CodeConflict).detail("enable it first")
+	f.call("POST", all, "{}").want(409, core.CodeConflict).detail("enable it first")
+	f.call("POST", all, `{"deliveries":["`+id+`"]}`).want(409, core.CodeConflict).detail("enable it first")
+	f.call("POST", span, `{"since":"2020-01-01T00:00:00Z"}`).want(409, core.CodeConflict).detail("enable it first")
+	if len(f.waiting()) != 0 || len(f.dead(10)) != 1 {
+		t.Error("a refused request changed something")
+	}
+	if r, _, err := f.store.ClaimRecovery(t.Context()); r != nil || err != nil {
+		t.Errorf("a recovery was begun: %+v, %v", r, err)
+	}
+	// It is disabled and holds what comes, and the answer says so.
+	f.call("PATCH", f.item, `{"on_disable":"hold"}`).want(200, "")
+	var got replayedJSON
+	f.call("POST", one, "").want(202, "").decode(&got)
+	if got.Held == nil || !*got.Held || len(f.waiting()) != 1 {
+		t.Errorf("%+v, %d deliveries wait", got, len(f.waiting()))
+	}
+	if claims, _, err := f.store.ClaimBacklogs(t.Context(), 10); len(claims) != 0 || err != nil {
+		t.Errorf("%d drains are bothered, %v", len(claims), err)
+	}
+}
