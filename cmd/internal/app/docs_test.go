@@ -69,7 +69,7 @@ func statuses() map[core.Code]int {
 	return map[core.Code]int{
 		core.CodeNotFound: 404, core.CodeMethodNotAllowed: 405, core.CodeUnauthorized: 401, core.CodeMissingScope: 403,
 		core.CodeTooLarge: 413, core.CodeHeaderTooLarge: 431, core.CodeBadRequest: 400, core.CodeInvalidJSON: 400,
-		core.CodeInvalid: 422, core.CodeIdempotencyMismatch: 422, core.CodeInProgress: 409, core.CodeConflict: 409, core.CodeRateLimited: 429,
+		core.CodeInvalid: 422, core.CodeIdempotencyMismatch: 422, core.CodeInProgress: 409, core.CodeConflict: 409, core.CodePayloadExpired: 409, core.CodeRateLimited: 429,
 		core.CodeTimeout: 408, core.CodeUnavailable: 503, core.CodeInternal: 500,
 	}
 }
