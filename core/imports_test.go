@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"core/publish":         {"core", "core/metric", prom},
 	"core/announce":        {"core"},
 	"core/replay":          {"core"},
+	"core/trial":           {"core", "core/sign", "core/retry", "core/egress"},
 	"core/gateway":         {"core", "core/publish", "core/metric", "github.com/valyala/fasthttp", prom},
 	"core/sender":          {"core", "core/sign", "core/retry", "core/pace", "core/egress", "core/metric", prom},
 	"core/trace":           {"core", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp", "go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace", "go.opentelemetry.io/otel/trace", prom},

@@ -40,6 +40,10 @@ func quotaKey(organization string) string {
 	return "sp:{org:" + organization + "}:quota"
 }
 
+// testKey returns the key that is there for a second after an organization has tested
+// an endpoint.
+func testKey(organization string) string { return "sp:{org:" + organization + "}:test" }
+
 // idempotencyKey returns the key of a claim on an idempotency key: a hash, see
 // beginScript. The key that the producer chose is hashed, so that its length
 // and its bytes do not matter.

@@ -26,6 +26,7 @@ const (
 	opReadDeadLetters   op = "read_dead_letters"
 	opRemoveDeadLetters op = "remove_dead_letters"
 	opRecover           op = "recover"
+	opAllowTest         op = "allow_test"
 	opBegin             op = "begin"
 	opFinish            op = "finish"
 	opRelease           op = "release"
@@ -59,7 +60,7 @@ func ops() []op {
 	return []op{
 		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
-		opReadDeadLetters, opRemoveDeadLetters, opRecover, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
+		opReadDeadLetters, opRemoveDeadLetters, opRecover, opAllowTest, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
 		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opAnnounce, opReadProcesses, opInspect,
 		opPark, opClaim, opAwait, opHoldClaim, opReleaseClaim, opReadBacklog, opReadBacklogs, opReadStandings,
 		opLookAt, opNoteRecovered, opRaiseWarning,

@@ -51,6 +51,11 @@ func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
 	if dnsError := new(net.DNSError); !errors.As(err, &dnsError) {
 		a.result.Connect = total - dns
 	}
+	if err == nil {
+		if tcp, ok := raw.RemoteAddr().(*net.TCPAddr); ok {
+			a.result.Remote = tcp.AddrPort().Addr().Unmap()
+		}
+	}
 	return raw, err
 }
 

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/sealpost/sealpost/core"
@@ -35,6 +36,7 @@ type Result struct {
 	Started    bool        // a first request byte was, or may have been, written
 	Reused     bool        // the answer came, or failed to, on a connection that was used before
 	Resent     bool        // a reused connection turned out to be closed; sent again on a fresh one
+	Remote     netip.Addr  // that was connected to; invalid if no connection was made, or none anew
 
 	// How long the phases took; 0 for those that did not happen. FirstByte runs
 	// from the first byte of the request to the first byte of the response,

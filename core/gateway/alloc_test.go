@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/publish"
+	"github.com/sealpost/sealpost/core/trial"
 )
 
 // sample is an event of about 1 KB.
@@ -53,7 +54,7 @@ func newHandler(tb testing.TB, body []byte) (*Server, *fasthttp.RequestCtx) {
 	store := newStubStore()
 	s, err := New(Options{
 		Listen: "127.0.0.1:0", Store: store, Keys: store, Publisher: &instantPublisher{[]byte(`{"id":"evt_1","deliveries":1}`)},
-		Keyring: testKeyring(tb), CanonicalURL: func(raw string) (string, error) { return raw, nil },
+		Tester: &trial.Trier{}, Keyring: testKeyring(tb), CanonicalURL: func(raw string) (string, error) { return raw, nil },
 	})
 	if err != nil {
 		tb.Fatal(err)

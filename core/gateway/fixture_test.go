@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
 	"github.com/sealpost/sealpost/core/sign"
+	"github.com/sealpost/sealpost/core/trial"
 )
 
 // fixture is a running server with a key for everything.
@@ -68,12 +70,17 @@ func setup(t *testing.T, adjust ...any) *fixture {
 		CanonicalURL: func(raw string) (string, error) { return egress.CanonicalURL(raw, egress.URLPolicy{}) },
 		Logger:       slog.New(slog.NewTextHandler(f.logs, nil)),
 	}
+	client, err := egress.New(egress.Options{AllowHTTP: true, AllowNets: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	o.Tester = trial.New(client, f.store, testKeyring(t), nil)
 	for _, a := range adjust {
 		if change, ok := a.(func(*Options)); ok {
 			change(&o)
 		}
 	}
-	var err error
 	if f.server, err = New(o); err != nil {
 		t.Fatalf("New: %v", err)
 	}

@@ -68,6 +68,13 @@ type EndpointStore interface {
 	ForgetEndpoint(ctx context.Context, ref core.EndpointRef) error
 }
 
+// TestStore keeps organizations from testing too often.
+type TestStore interface {
+	// AllowTest allows one test a second. wait is the time until the next one, 0 if
+	// this one is allowed.
+	AllowTest(ctx context.Context, organization string) (wait time.Duration, err error)
+}
+
 // AttemptStore reads the attempts that senders recorded.
 type AttemptStore interface {
 	// Attempts returns the newest attempts of an endpoint, or its newest failed
@@ -110,12 +117,19 @@ type Store interface {
 	EndpointStore
 	AttemptStore
 	LetterStore
+	TestStore
 }
 
 // Publisher stores events, see package publish.
 type Publisher interface {
 	Publish(r *publish.Request) (body []byte, err error)
 	Reject(code core.Code, events int)
+}
+
+// Tester sends one event to an endpoint at once and tells what happened; *trial.Trier
+// is one. Its errors are *core.Error and say that nothing was sent.
+type Tester interface {
+	Try(ctx context.Context, e *core.Endpoint, ev *core.Event) (core.Trial, error)
 }
 
 // SecretMaker makes signing secrets; *sign.Keyring is one.
@@ -132,6 +146,7 @@ type Options struct {
 	Keys         KeyStore
 	Publisher    Publisher
 	Announcer    Announcer // nil: changes are not announced
+	Tester       Tester
 	Keyring      SecretMaker
 	CanonicalURL func(raw string) (string, error) // judges and normalises endpoint URLs; errors are *core.Error
 
@@ -156,6 +171,8 @@ func (o *Options) complete() error {
 		return errors.New("gateway: Options.Store is missing")
 	case o.Publisher == nil:
 		return errors.New("gateway: Options.Publisher is missing")
+	case o.Tester == nil:
+		return errors.New("gateway: Options.Tester is missing")
 	case o.Keyring == nil:
 		return errors.New("gateway: Options.Keyring is missing")
 	case o.CanonicalURL == nil:

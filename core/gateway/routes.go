@@ -47,6 +47,8 @@ func (s *Server) table() []*route {
 			&operation{method: fasthttp.MethodDelete, scope: core.ScopeAdmin, handle: (*Server).deleteEndpoint}),
 		newRoute("/api/v1/webhooks/{id}/rotate-secret",
 			post(core.ScopeAdmin, (*Server).rotateSecret)),
+		newRoute("/api/v1/webhooks/{id}/test",
+			post(core.ScopeAdmin, (*Server).testEndpoint)),
 		newRoute("/api/v1/webhooks/{id}/deliveries",
 			get(core.ScopeRead, (*Server).listDeliveries)),
 		newRoute("/api/v1/webhooks/{id}/deliveries/{delivery}/replay",

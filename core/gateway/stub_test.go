@@ -41,6 +41,7 @@ type stubStore struct {
 	standings  map[string]core.Standing
 	standErr   error // what Standings answers
 	lookErr    error // what LookAt answers
+	testWait   time.Duration
 	looks      []look
 }
 
@@ -198,6 +199,12 @@ func (s *stubStore) LookAt(_ context.Context, ref core.EndpointRef, forget bool)
 	defer s.mu.Unlock()
 	s.looks = append(s.looks, look{ref.ID, forget})
 	return s.lookErr
+}
+
+func (s *stubStore) AllowTest(context.Context, string) (time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.testWait, s.err
 }
 
 // add stores an endpoint of organization acme as it is.

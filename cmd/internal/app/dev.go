@@ -83,7 +83,7 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 	if err != nil {
 		return err
 	}
-	address, err := b.startGateway(c.Listen, &c.apiSettings, &c.targetSettings)
+	address, err := b.startGateway(ctx, at, c.Listen, &c.apiSettings, &c.targetSettings)
 	if err == nil {
 		err = b.startSender(ctx, at, &c.deliverySettings, &c.targetSettings)
 	}

@@ -52,7 +52,7 @@ func exposed(t *testing.T, role string) []*described {
 	})
 	if role == "gateway" {
 		api := &apiSettings{MaxPayload: minMaxPayload, MaxEndpoints: 1}
-		_, err = b.startGateway("127.0.0.1:0", api, &targetSettings{})
+		_, err = b.startGateway(t.Context(), at, "127.0.0.1:0", api, &targetSettings{})
 	} else {
 		delivery := &deliverySettings{DeliveryTimeout: time.Second, RetryBase: time.Second, RetryFactor: 2, RetryCap: time.Hour, RetryMaxAttempts: 3, Concurrency: 4, ShutdownTimeout: time.Second}
 		err = b.startSender(t.Context(), at, delivery, &targetSettings{})

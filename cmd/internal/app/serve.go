@@ -32,7 +32,7 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
-	address, err := b.startGateway(c.Listen, &c.apiSettings, &c.targetSettings)
+	address, err := b.startGateway(ctx, &c.redisSettings, c.Listen, &c.apiSettings, &c.targetSettings)
 	if err != nil {
 		return errors.Join(err, b.close())
 	}

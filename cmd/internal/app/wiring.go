@@ -21,6 +21,7 @@ import (
 	"github.com/sealpost/sealpost/core/sender"
 	"github.com/sealpost/sealpost/core/sign"
 	"github.com/sealpost/sealpost/core/trace"
+	"github.com/sealpost/sealpost/core/trial"
 	"github.com/sealpost/sealpost/redisstore"
 )
 
@@ -182,7 +183,17 @@ func (b *base) close() error {
 }
 
 // startGateway starts the accepting half and returns the API's address.
-func (b *base) startGateway(listen string, api *apiSettings, targets *targetSettings) (string, error) {
+func (b *base) startGateway(ctx context.Context, at *redisSettings, listen string, api *apiSettings, targets *targetSettings) (string, error) {
+	own, err := ownAddresses(ctx, at.RedisURL, b.admin.listener.Addr().String())
+	if err != nil {
+		return "", err
+	}
+	// The sender's client has the metrics; a test is no delivery.
+	client, err := egress.New(egress.Options{AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DenyAddrs: own})
+	if err != nil {
+		return "", err
+	}
+	b.closers = append(b.closers, func() error { client.Close(); return nil })
 	publisher, err := publish.New(publish.Options{
 		Store: b.store, Queue: b.producer, Backlog: b.store, Accepting: b.store.Accepting, Quota: api.quota(), Tracer: b.tracer, Registerer: b.metrics, Logger: b.log,
 	})
@@ -197,6 +208,7 @@ func (b *base) startGateway(listen string, api *apiSettings, targets *targetSett
 	server, err := gateway.New(gateway.Options{
 		Listener: listener, Store: b.store, Keys: b.store, Publisher: publisher, Keyring: b.ring,
 		Announcer:       announce.New(b.store, b.producer, nil),
+		Tester:          trial.New(client, b.store, b.ring, nil),
 		CanonicalURL:    func(raw string) (string, error) { return egress.CanonicalURL(raw, policy) },
 		EventTypes:      core.EventTypes(api.EventTypes),
 		MaxPayload:      int(api.MaxPayload),
