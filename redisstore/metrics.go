@@ -27,6 +27,7 @@ const (
 	opRemoveDeadLetters op = "remove_dead_letters"
 	opRecover           op = "recover"
 	opAllowTest         op = "allow_test"
+	opReadTrails        op = "read_trails"
 	opBegin             op = "begin"
 	opFinish            op = "finish"
 	opRelease           op = "release"
@@ -60,7 +61,7 @@ func ops() []op {
 	return []op{
 		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
-		opReadDeadLetters, opRemoveDeadLetters, opRecover, opAllowTest, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
+		opReadDeadLetters, opRemoveDeadLetters, opRecover, opAllowTest, opReadTrails, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
 		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opAnnounce, opReadProcesses, opInspect,
 		opPark, opClaim, opAwait, opHoldClaim, opReleaseClaim, opReadBacklog, opReadBacklogs, opReadStandings,
 		opLookAt, opNoteRecovered, opRaiseWarning,

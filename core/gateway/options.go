@@ -83,6 +83,9 @@ type AttemptStore interface {
 	// LastAttempts returns the newest attempt of each endpoint, nil where there
 	// is none.
 	LastAttempts(ctx context.Context, endpoints []string) ([]*core.Attempt, error)
+	// EventTrails returns what the logs of endpoints know about an event, in their
+	// order and without those that know nothing.
+	EventTrails(ctx context.Context, endpoints []string, event string) ([]core.EventTrail, error)
 }
 
 // LetterStore keeps dead letters and brings them back.

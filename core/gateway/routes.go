@@ -39,6 +39,8 @@ func (s *Server) table() []*route {
 			post(core.ScopePublish, (*Server).postEvent)),
 		newRoute("/api/v1/events/batch",
 			post(core.ScopePublish, (*Server).postBatch)),
+		newRoute("/api/v1/events/{event}",
+			get(core.ScopeRead, (*Server).getEvent)),
 		newRoute("/api/v1/webhooks",
 			get(core.ScopeRead, (*Server).listEndpoints), post(core.ScopeAdmin, (*Server).createEndpoint)),
 		newRoute("/api/v1/webhooks/{id}",

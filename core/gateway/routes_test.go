@@ -40,6 +40,7 @@ func TestWrongMethods(t *testing.T) {
 		"/api/v1/webhooks/" + someID + "/recover/x":           "GET",
 		"/api/v1/event-types":                                 "GET",
 		"/api/v1/events":                                      "POST",
+		"/api/v1/events/evt_1":                                "GET",
 		"/api/v1/events/batch":                                "POST",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "PURGE"} {
@@ -85,6 +86,7 @@ func TestScopes(t *testing.T) {
 		{"POST", item + "/recover", core.ScopeAdmin},
 		{"GET", item + "/recover/x", core.ScopeRead},
 		{"GET", "/api/v1/event-types", core.ScopeRead},
+		{"GET", "/api/v1/events/evt_1", core.ScopeRead},
 		{"POST", "/api/v1/events", core.ScopePublish},
 		{"POST", "/api/v1/events/batch", core.ScopePublish},
 	}

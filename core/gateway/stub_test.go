@@ -184,6 +184,10 @@ func (s *stubStore) LastAttempts(ctx context.Context, endpoints []string) ([]*co
 	return last, cmp.Or(s.err, s.lastErr)
 }
 
+func (s *stubStore) EventTrails(context.Context, []string, string) ([]core.EventTrail, error) {
+	return nil, s.err
+}
+
 func (s *stubStore) Standings(_ context.Context, refs []core.EndpointRef) ([]core.Standing, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
