@@ -15,7 +15,7 @@ func (e *Endpoint) Takes() bool { return e.Enabled || e.Holds() }
 // HeldLook is how long after a delivery came into the backlog of a disabled
 // endpoint the backlog is looked at: late enough to bother no drain for nothing,
 // and only a second line behind the look that follows when it is enabled.
-const HeldLook = 5 * time.Minute
+const HeldLook = time.Minute
 
 // ParksFresh reports whether a fresh delivery for the endpoint goes straight to
 // its backlog, and how long after that the backlog has to be looked at.

@@ -13,7 +13,8 @@ type Parking struct {
 
 // Parked is what a Parking led to.
 type Parked struct {
-	Excess int // deliveries by which the backlog is above its bounds now: the oldest have to leave
+	Stored bool // the deliveries are in the backlog; told beside an error too
+	Excess int  // deliveries by which the backlog is above its bounds now: the oldest have to leave
 }
 
 // Claim is the right to work an endpoint's backlog off, held by one drain at a

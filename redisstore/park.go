@@ -117,14 +117,15 @@ return math.min(excess, count)
 // paused or failing endpoint when its condition says so. One that is above its bounds
 // is looked at once in any case.
 //
-// After an error some may have been parked. Repeating the call then parks them
-// twice, which delivers them twice.
+// After an error parked tells which parkings are stored all the same. Of the others
+// some deliveries may be: repeating them may park them twice, which delivers them
+// twice.
 func (s *Store) Park(ctx context.Context, ps []core.Parking) (parked []core.Parked, err error) {
 	if len(ps) == 0 {
 		return nil, nil
 	}
 	defer s.metrics.took(opPark, time.Now())
-	k := parker{s: s, b: s.durableBatch(), replies: make([]*redis.Cmd, len(ps))}
+	k := parker{s: s, b: s.durableBatch(), replies: make([][]*redis.Cmd, len(ps))}
 	e := s.encoders.Get().(*frame.Encoder)
 	defer func() {
 		if e.Retainable() {
@@ -132,28 +133,36 @@ func (s *Store) Park(ctx context.Context, ps []core.Parking) (parked []core.Park
 		}
 	}()
 	for i := range ps {
-		if err := k.add(ctx, i, &ps[i], e); err != nil {
-			return nil, err
+		if err = k.add(ctx, i, &ps[i], e); err != nil {
+			break
 		}
 	}
-	if err := k.send(ctx); err != nil {
-		return nil, err
+	if err == nil {
+		err = k.send(ctx)
 	}
-	parked = make([]core.Parked, len(ps))
-	for i, reply := range k.replies {
-		if parked[i].Excess, err = reply.Int(); err != nil {
-			return nil, s.fail(opPark, err)
+	return parkedOf(k.replies), err
+}
+
+// parkedOf reads the replies to the scripts of each parking.
+func parkedOf(replies [][]*redis.Cmd) []core.Parked {
+	parked := make([]core.Parked, len(replies))
+	for i, scripts := range replies {
+		parked[i].Stored = len(scripts) > 0
+		for _, reply := range scripts {
+			excess, err := reply.Int() // a script that was not sent has no number for a reply
+			parked[i].Stored = parked[i].Stored && err == nil
+			parked[i].Excess = excess
 		}
 	}
-	return parked, nil
+	return parked
 }
 
 // parker gathers the scripts of a Park and sends them when they are large enough.
 type parker struct {
 	s       *Store
 	b       *batch
-	size    int          // bytes of frames in b
-	replies []*redis.Cmd // of the last script of each parking
+	size    int            // bytes of frames in b
+	replies [][]*redis.Cmd // to the scripts of each parking
 }
 
 // add adds the scripts of a parking.
@@ -179,7 +188,7 @@ func (k *parker) add(ctx context.Context, index int, p *core.Parking, e *frame.E
 			}
 			args, size, ds = append(args, bytes.Clone(encoded)), size+len(encoded), ds[1:]
 		}
-		k.replies[index] = k.b.run(ctx, parkScript, keys, args...)
+		k.replies[index] = append(k.replies[index], k.b.run(ctx, parkScript, keys, args...))
 		if k.size += size; k.size >= maxParkBytes {
 			if err := k.send(ctx); err != nil {
 				return err

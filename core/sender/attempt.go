@@ -84,7 +84,7 @@ func (s *Sender) deliver(l lease, d *core.Delivery, via way) *verdict {
 			return v
 		}
 	}
-	return s.postponed(d, nil, s.now())
+	return s.postponed(d, nil, via, s.now())
 }
 
 // ready returns the record to send d under, or the verdict if it cannot be sent.
@@ -115,7 +115,7 @@ func (s *Sender) ready(l lease, d *core.Delivery, via way) (*record, *verdict) {
 	if rec.targetErr != nil {
 		// The URL was accepted under other rules than those in force now.
 		now, res := s.now(), egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
-		return nil, s.judge(d, rec, &res, now, now)
+		return nil, s.judge(d, rec, &res, via, now, now)
 	}
 	return rec, nil
 }
@@ -154,9 +154,9 @@ func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
 
 	ended := s.now()
 	if !res.Started && res.Status == 0 && res.Reason == "" {
-		return s.unwritten(d, rec, res.Err, ended)
+		return s.unwritten(d, rec, res.Err, via, ended)
 	}
-	v := s.judge(d, rec, &res, began, ended)
+	v := s.judge(d, rec, &res, via, began, ended)
 	if via == express { // how long a backlog makes wait is told by its own metrics
 		s.metrics.started(d, began)
 	}
@@ -172,7 +172,7 @@ func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
 
 // unwritten is the verdict on an attempt that ended before its first byte for a
 // reason of ours; nil: begin anew.
-func (s *Sender) unwritten(d *core.Delivery, rec *record, err error, now time.Time) *verdict {
+func (s *Sender) unwritten(d *core.Delivery, rec *record, err error, via way, now time.Time) *verdict {
 	switch {
 	case errors.Is(err, errChanged):
 		s.client.DropIdle(rec.target) // what was connected for is not wanted there
@@ -183,10 +183,10 @@ func (s *Sender) unwritten(d *core.Delivery, rec *record, err error, now time.Ti
 		return ended(d, core.ReasonExpired, now)
 	case errors.Is(err, egress.ErrBusy):
 		// Our own limit on connections to the host: not the endpoint's failure.
-		return s.postponed(d, rec, now)
+		return s.postponed(d, rec, via, now)
 	case errors.Is(err, errNoKey):
 		s.reportMismatch(rec.endpoint, err, now)
-		return s.held(d, rec, now)
+		return s.held(d, rec, via, now)
 	case err == nil:
 		err = errors.New("BUG: no response, no reason and no error")
 	}

@@ -17,6 +17,9 @@ const (
 	// drainAhead is how many deliveries of a backlog are read at a time.
 	drainAhead = 128
 
+	// fifoAhead is the same where one is sent at a time.
+	fifoAhead = 16
+
 	// holdInterval is how often a claim is held again.
 	holdInterval = core.ClaimLease / 3
 
@@ -61,10 +64,12 @@ type drain struct {
 
 	ahead  []core.Waiting // read and not started, oldest first
 	cursor string         // the last entry that was read; "": none
+	begun  string         // the last entry that was started; "": none
 	readAt time.Time      // when the backlog was last read to its end; zero: it was not
 
 	inFlight  int
 	collected []*verdict // to be settled
+	urgent    bool       // at once
 
 	place    bool           // holds a place for the next attempt
 	rateWait time.Duration  // until the rate allows the next one; 0: it does
@@ -101,10 +106,13 @@ func (d *drain) run(stop <-chan struct{}) {
 	ticker := time.NewTicker(drainTick)
 	defer ticker.Stop()
 	defer d.leavePlace()
-	if c := &d.claim.Condition; c.Until.After(d.s.now().Add(drainTick)) && (c.State == core.StateFailing || c.State == core.StatePaused) {
-		d.trim() // it is not due, so this is why it was claimed
+	switch c := &d.claim.Condition; {
+	case c.Until.After(d.s.now().Add(drainTick)) && (c.State == core.StateFailing || c.State == core.StatePaused):
 		d.stop(c.Until)
-	} else if d.adapt() && !d.probing {
+		d.trim() // it is not due, so this is why it was claimed
+	case !d.adapt():
+		d.stop(d.s.now().Add(time.Second)) // nothing is begun under limits that are not known
+	case !d.probing:
 		d.catchUp()
 	}
 	for {
@@ -156,7 +164,7 @@ func (d *drain) wait(stop <-chan struct{}, tick <-chan time.Time) {
 func (d *drain) adapt() bool {
 	rec, err := d.s.records.get(d.ctx, d.claim.Endpoint)
 	if err != nil {
-		return false // deliveries ask again, with patience
+		return false
 	}
 	if e := rec.endpoint; e != nil {
 		most := d.s.perEndpoint
@@ -175,8 +183,8 @@ func (d *drain) adapt() bool {
 // order, unless they do for long enough by themselves.
 func (d *drain) catchUp() {
 	rec, err := d.s.records.get(d.ctx, d.claim.Endpoint)
-	if err == nil && rec.endpoint != nil && rec.endpoint.Paced() {
-		return
+	if err == nil && rec.endpoint != nil && (rec.endpoint.Paced() || !rec.endpoint.Enabled) {
+		return // its deliveries are parked in any case
 	}
 	if c := &d.claim.Condition; c.State == core.StateCatchingUp || c.Parks(d.s.now().Add(2*holdInterval)) {
 		return
@@ -215,6 +223,9 @@ func (d *drain) mayStart() bool {
 			return false
 		}
 	}
+	if d.lacksPlace() && d.hasShare() {
+		return false
+	}
 	ok, wait := d.pace.MayStart(d.s.now(), d.inFlight)
 	d.rateWait = wait
 	return ok
@@ -223,6 +234,14 @@ func (d *drain) mayStart() bool {
 // lacksPlace reports whether the next attempt needs a place and has none. A probe
 // needs none: there is one at a time in each drain, and most of them take long.
 func (d *drain) lacksPlace() bool { return !d.place && !d.probing }
+
+// hasShare reports whether the drain has its share of the places in use. A quarter
+// of them is nobody's, so that a drain that begins finds some however slow the
+// endpoints of the others are.
+func (d *drain) hasShare() bool {
+	share := cap(d.s.drainPlaces) * 3 / 4 / max(len(d.s.drains), 1)
+	return d.inFlight >= max(share, 1)
+}
 
 // wantsPlace reports whether only a place is missing for the next attempt.
 func (d *drain) wantsPlace() bool { return d.lacksPlace() && d.mayStart() }
@@ -239,31 +258,40 @@ func (d *drain) read() bool {
 	}
 	ctx, cancel := context.WithTimeout(d.detached, settleCall)
 	defer cancel()
-	page, err := d.s.store.Backlog(ctx, d.claim.Endpoint, d.cursor, drainAhead)
+	ahead := d.pageSize()
+	page, err := d.s.store.Backlog(ctx, d.claim.Endpoint, d.cursor, ahead)
 	if err != nil {
 		d.s.logger.Warn("a backlog could not be read", "endpoint", d.claim.Endpoint.ID, "error", err)
-		if len(page) == 0 {
-			d.stop(now.Add(holdTime))
-			return false
-		}
+		d.stop(now.Add(holdTime))
+		return false
 	}
-	d.ahead, d.readAt = page, time.Time{}
+	d.readAt = time.Time{}
 	if len(page) == 0 {
 		d.readAt = now
 		return false
 	}
-	if len(page) == drainAhead && d.trim() {
-		d.ahead, d.cursor = nil, "" // what was read may be gone
-		return d.read()
+	if len(page) == ahead && d.trim() {
+		return d.read() // what was read is gone
 	}
-	d.cursor = page[len(page)-1].Entry
+	d.ahead, d.cursor = page, page[len(page)-1].Entry
 	return true
+}
+
+// pageSize is how many deliveries are read at a time: no more than are soon sent.
+func (d *drain) pageSize() int {
+	switch {
+	case d.probing:
+		return 1
+	case d.fifo:
+		return fifoAhead
+	}
+	return drainAhead
 }
 
 // begin starts an attempt of w's delivery.
 func (d *drain) begin(w core.Waiting) {
 	place := d.place
-	d.place = false
+	d.place, d.begun = false, w.Entry
 	c := &d.claim.Condition
 	if c.Head == w.Delivery.ID {
 		w.Delivery.Attempts += c.HeadAttempts
@@ -301,6 +329,9 @@ func (d *drain) take(v *verdict) {
 	case v.step == stepDefer || v.step == stepPark:
 		// Not tried: the endpoint is disabled, its key does not fit, or its host is
 		// busy with others.
+		if v.step == stepPark {
+			d.claim.Condition = core.Condition{}
+		}
 		d.stop(v.due)
 		return
 	case !v.tried: // it ended without an attempt
@@ -316,14 +347,16 @@ func (d *drain) take(v *verdict) {
 	}
 	v.condition = core.Condition{} // the drain's business, see release
 	d.collected = append(d.collected, v)
+	d.urgent = d.urgent || v.urgent()
 }
 
 // takeProbe takes in a failed probe: its delivery stays at the head, whatever its
 // count of attempts is, and is probed with again.
 func (d *drain) takeProbe(v *verdict) {
-	if v.aged || v.disabling() != "" && v.disabling() != core.ReasonFailing {
+	if v.disabling() != "" && v.disabling() != core.ReasonFailing {
 		return
 	}
+	v.aged = false // by its own schedule; when it is too old it is not sent any more
 	c := &d.claim.Condition
 	c.Probes++
 	next := d.s.now().Add(pace.ProbeInterval(c.Probes))
@@ -398,7 +431,7 @@ func (d *drain) stop(due time.Time) {
 
 // settleDue reports whether what is collected should be settled now.
 func (d *drain) settleDue(tick bool) bool {
-	return len(d.collected) > 0 && (tick || d.inFlight == 0 || len(d.collected) >= settleGroup || d.fifo || d.probing)
+	return len(d.collected) > 0 && (tick || d.inFlight == 0 || len(d.collected) >= settleGroup || d.fifo || d.probing || d.urgent)
 }
 
 // settle stores what is collected, and holds the claim as long as that takes.
@@ -410,7 +443,7 @@ func (d *drain) settle() {
 		d.hold()
 		err = books.settle(d.collected, 0, holdInterval)
 	}
-	d.collected = nil
+	d.collected, d.urgent = nil, false
 	if err != nil {
 		// They stay in the backlog, and so are sent again.
 		d.s.logger.Error("results of attempts out of a backlog are lost: they will be sent again",
@@ -447,9 +480,12 @@ func (d *drain) finish(stop <-chan struct{}) bool {
 	if !released && d.stopping {
 		released = d.release(core.Release{Claim: d.claim, Due: d.due})
 	}
-	d.cursor, d.readAt = "", time.Time{} // not released: more has come meanwhile
+	d.rewind() // not released: more has come meanwhile
 	return released
 }
+
+// rewind begins with the oldest again. Nothing is in flight.
+func (d *drain) rewind() { d.cursor, d.begun, d.readAt = "", "", time.Time{} }
 
 // release ends the claim. It reports whether the drain is over.
 func (d *drain) release(r core.Release) bool {
@@ -473,7 +509,7 @@ func (d *drain) rest(stop <-chan struct{}, wait time.Duration) bool {
 		d.hold()
 		d.adapt()
 		if len(d.ahead) == 0 {
-			d.cursor, d.readAt = "", time.Time{}
+			d.rewind()
 		}
 	case <-stop:
 		d.stop(time.Time{})
@@ -486,12 +522,16 @@ func (d *drain) hold() {
 	if d.s.now().Sub(d.heldAt) >= holdInterval {
 		d.catchUpLane()
 		d.holdNow()
+		d.trim()
 	}
 }
 
 // catchUpLane keeps senders parking while the drain is at work.
 func (d *drain) catchUpLane() {
 	c := &d.claim.Condition
+	if d.stopping {
+		return // what it stopped for stays
+	}
 	if c.State == core.StateSlow || c.State == core.StateThrottled || c.State == core.StatePaused {
 		*c = core.Condition{State: core.StateCatchingUp, Since: d.s.now()}
 	}

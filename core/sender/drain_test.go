@@ -178,7 +178,7 @@ func TestWorstFindingCounts(t *testing.T) {
 			for _, c := range order {
 				verdicts = append(verdicts, parked(&core.Delivery{Endpoint: "e"}, c, time.Time{}))
 			}
-			if got := parkingsOf(verdicts); len(got) != 1 || got[0].Condition != tt.want {
+			if got := parkingsOf(verdicts, true); len(got) != 1 || got[0].Condition != tt.want {
 				t.Errorf("of %v comes %+v; want %v", order, got, tt.want)
 			}
 		}

@@ -48,6 +48,7 @@ type health struct {
 
 type foundCondition struct {
 	condition core.Condition
+	revision  uint64 // of the URL; 0: not known
 	at        time.Time
 }
 
@@ -95,15 +96,16 @@ func (h *health) overdue(endpoint, delivery string, now time.Time) core.State {
 	return c.Overdue(delivery, now)
 }
 
-// find notes a condition that this sender found. It reports whether that is news.
-func (h *health) find(endpoint string, c core.Condition, now time.Time) bool {
+// find notes a condition that this sender found at the URL of a revision, 0 for one
+// that is not known. It reports whether that is news.
+func (h *health) find(endpoint string, c core.Condition, revision uint64, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old, known := h.found.get(endpoint)
 	if known = known && now.Sub(old.at) <= foundFor; known && old.condition.State == core.StateFailing && c.State != core.StatePaused {
 		return false // the graver one stays
 	}
-	h.found.put(endpoint, foundCondition{condition: c, at: now})
+	h.found.put(endpoint, foundCondition{condition: c, revision: revision, at: now})
 	h.busy.Store(true)
 	return !known || old.condition.State != c.State
 }
@@ -123,7 +125,7 @@ func (h *health) parks(e *core.Endpoint, now time.Time) (core.Condition, bool) {
 	if !known {
 		return core.Condition{}, false
 	}
-	if now.Sub(f.at) > foundFor {
+	if now.Sub(f.at) > foundFor || f.revision != 0 && f.revision != e.URLRevision {
 		h.found.remove(e.ID)
 		h.busy.Store(h.circuits.size()+h.found.size() > 0)
 		return core.Condition{}, false
@@ -176,7 +178,7 @@ func (s *Sender) consider(v *verdict, rec *record, res *egress.Result, via way) 
 		c.Until = now.Add(max(wait, c.Until.Sub(now)))
 	}
 	if c.State != "" {
-		s.found(v.delivery.Ref(), c, now)
+		s.found(v.delivery.Ref(), c, v.revision, now)
 		v.condition = c
 	}
 	if via == express && v.step == stepRetry && s.health.failing(e, now) {
@@ -197,13 +199,17 @@ func newCondition(state core.State, now time.Time) core.Condition {
 
 // found makes this sender go by c at once, and sets free what waits for a slot of
 // the endpoint: it goes to the backlog.
-func (s *Sender) found(ref core.EndpointRef, c core.Condition, now time.Time) {
-	if s.health.find(ref.ID, c, now) {
+func (s *Sender) found(ref core.EndpointRef, c core.Condition, revision uint64, now time.Time) {
+	if s.health.find(ref.ID, c, revision, now) {
 		s.metrics.conditions[c.State].Inc()
 		s.logger.Info("endpoint is served from its backlog", "organization", ref.Organization, "endpoint", ref.ID,
 			"state", c.State, "until", c.Until)
 	}
-	s.limits.open(ref.ID, now.Add(foundFor))
+	until := now.Add(foundFor)
+	if c.Until.Before(until) {
+		until = c.Until
+	}
+	s.limits.open(ref.ID, until)
 }
 
 // considerFailing looks how long the endpoint has done nothing but fail.
@@ -217,7 +223,7 @@ func (s *Sender) considerFailing(v *verdict, rec *record, now time.Time) {
 		percent = 90 // nothing was tried for long: none is disabled without a warning
 	}
 	if percent >= 100 {
-		v.tooLong, v.revision = true, rec.endpoint.URLRevision
+		v.tooLong = true
 		return
 	}
 	for _, level := range []int{90, 75, 50} {
@@ -233,6 +239,6 @@ func (s *Sender) considerFailing(v *verdict, rec *record, now time.Time) {
 // overdue is told by the watch of an attempt that has taken pace.SlowAfter.
 func (s *Sender) overdue(d *core.Delivery, now time.Time) {
 	if state := s.health.overdue(d.Endpoint, d.ID, now); state != "" {
-		s.found(d.Ref(), newCondition(state, now), now)
+		s.found(d.Ref(), newCondition(state, now), 0, now)
 	}
 }

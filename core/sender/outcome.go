@@ -58,7 +58,7 @@ type verdict struct {
 	overtime bool      // the attempt left its slot before it ended
 	asked    bool      // the response asked to disable the endpoint, whatever its status
 	due      time.Time // stepDefer: not before; stepPark: when the backlog has to be looked at; zero: at once
-	revision uint64    // of the URL that answered; where disabling is set only
+	revision uint64    // of the URL that was tried; 0: none was
 	err      error     // stepOpen: why
 	finding            // what the attempt told about its endpoint
 
@@ -96,22 +96,20 @@ func (v *verdict) disabling() core.Reason {
 
 // judge decides what an attempt means for its delivery. It is pure apart from
 // the jitter.
-func (s *Sender) judge(d *core.Delivery, rec *record, res *egress.Result, began, ended time.Time) *verdict {
-	v := &verdict{delivery: *d}
+func (s *Sender) judge(d *core.Delivery, rec *record, res *egress.Result, via way, began, ended time.Time) *verdict {
+	v := &verdict{delivery: *d, revision: rec.endpoint.URLRevision}
 	v.outcome, v.reason = classify(res)
 	v.delivery.Attempts++
 	v.delivery.Due = time.Time{}
 	var next time.Time
-	if v.asked = res.Disable; v.disabling() != "" {
-		v.revision = rec.endpoint.URLRevision
-	}
+	v.asked = res.Disable
 	switch v.outcome {
 	case core.OutcomeDelivered:
 		v.status = core.StatusDelivered
 	case core.OutcomeGone:
 		v.status, v.step = core.StatusFailed, stepDead
 	default:
-		due, ok := s.nextDue(&v.delivery, res.RetryAfter, ended)
+		due, ok := s.nextDue(&v.delivery, res.RetryAfter, via, ended)
 		if !ok || late(d, rec, due) {
 			v.status, v.step, v.aged = core.StatusFailed, stepDead, ok
 			break
@@ -145,9 +143,9 @@ func classify(res *egress.Result) (core.Outcome, core.Reason) {
 
 // nextDue returns when the attempt after d's last one is due, or false when d
 // has to be given up. A Retry-After can only make the wait longer.
-func (s *Sender) nextDue(d *core.Delivery, retryAfter string, now time.Time) (time.Time, bool) {
+func (s *Sender) nextDue(d *core.Delivery, retryAfter string, via way, now time.Time) (time.Time, bool) {
 	wait, ok := s.schedule.Delay(d.Attempts, s.rand())
-	if !ok || !now.Before(s.giveUpAt(d)) {
+	if !ok || s.over(d, via, now) {
 		return time.Time{}, false
 	}
 	if asked, ok := retry.ParseRetryAfter(retryAfter, now); ok {
@@ -167,6 +165,15 @@ func (s *Sender) nextDue(d *core.Delivery, retryAfter string, now time.Time) (ti
 // granularity of the queue. So the time ends a delivery only when something else
 // than its schedule drew it out.
 func (s *Sender) giveUpAt(d *core.Delivery) time.Time { return d.CreatedAt().Add(s.lifetime) }
+
+// over reports whether the time of d is over at now, so that no further attempt is
+// planned. What waited in a backlog for others' sake has as long as it may wait there.
+func (s *Sender) over(d *core.Delivery, via way, now time.Time) bool {
+	if via == fromBacklog {
+		return s.expired(d, via, now)
+	}
+	return !now.Before(s.giveUpAt(d))
+}
 
 // expired reports whether d has to be given up without another attempt. In a
 // backlog it may wait longer: it was not the delivery's own failures that held it
@@ -206,9 +213,9 @@ func ended(d *core.Delivery, reason core.Reason, now time.Time) *verdict {
 
 // held is the verdict on a delivery that cannot be signed: it waits, until its
 // time to give up or until it would be too old.
-func (s *Sender) held(d *core.Delivery, rec *record, now time.Time) *verdict {
+func (s *Sender) held(d *core.Delivery, rec *record, via way, now time.Time) *verdict {
 	switch {
-	case !now.Before(s.giveUpAt(d)):
+	case s.over(d, via, now):
 		return ended(d, core.ReasonSigningKey, now)
 	case late(d, rec, now.Add(holdTime)):
 		return ended(d, core.ReasonExpired, now)
@@ -222,8 +229,8 @@ func (s *Sender) held(d *core.Delivery, rec *record, now time.Time) *verdict {
 // postponed is the verdict on a delivery that could not be tried for a reason
 // that will pass soon: it waits, until its time to give up or until it would be
 // too old.
-func (s *Sender) postponed(d *core.Delivery, rec *record, now time.Time) *verdict {
-	if !now.Before(s.giveUpAt(d)) || late(d, rec, now.Add(restartDelay)) {
+func (s *Sender) postponed(d *core.Delivery, rec *record, via way, now time.Time) *verdict {
+	if s.over(d, via, now) || late(d, rec, now.Add(restartDelay)) {
 		return ended(d, core.ReasonExpired, now)
 	}
 	return putBack(d, now.Add(restartDelay))

@@ -63,7 +63,7 @@ func TestJudge(t *testing.T) {
 				Event: &core.Event{ID: "evt_1", Type: "lead.created", AcceptedAt: now.Add(-tt.age), MaxAge: tt.limits[0]},
 			}
 			rec := &record{endpoint: &core.Endpoint{URLRevision: 7, MaxAge: tt.limits[1]}}
-			v := f.judge(&d, rec, &tt.res, now.Add(-time.Second), now)
+			v := f.judge(&d, rec, &tt.res, express, now.Add(-time.Second), now)
 
 			var next time.Time
 			if tt.step == stepRetry {
@@ -100,7 +100,7 @@ func TestNextDueRoundsUp(t *testing.T) {
 	f := newFixture(t, nil)
 	now := time.Unix(1000, 1)
 	d := core.Delivery{Attempts: 1, Event: &core.Event{AcceptedAt: now}}
-	due, ok := f.nextDue(&d, "", now)
+	due, ok := f.nextDue(&d, "", express, now)
 	if want := time.Unix(1005, int64(time.Millisecond)); !ok || !due.Equal(want) {
 		t.Errorf("nextDue = %v, %t; want %v", due, ok, want)
 	}
@@ -162,7 +162,7 @@ func TestReplayHasItsOwnTime(t *testing.T) {
 	}
 	failed := func(d core.Delivery) bool {
 		d.Attempts = 1
-		_, ok := f.nextDue(&d, "", now)
+		_, ok := f.nextDue(&d, "", express, now)
 		return !ok
 	}
 	if !failed(old) || failed(again) {
@@ -185,7 +185,7 @@ func TestLifetimeAllowsEveryAttempt(t *testing.T) {
 			t.Fatalf("expired before attempt %d", n)
 		}
 		now = now.Add(15 * time.Second)
-		v := f.judge(&d, &record{}, &egress.Result{Reason: core.ReasonTimeout}, now, now)
+		v := f.judge(&d, &record{endpoint: &core.Endpoint{}}, &egress.Result{Reason: core.ReasonTimeout}, express, now, now)
 		if (v.step == stepRetry) != (n < 12) {
 			t.Fatalf("attempt %d: step %d", n, v.step)
 		}

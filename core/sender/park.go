@@ -11,32 +11,55 @@ import (
 )
 
 // confirmParked puts deliveries into the backlogs of their endpoints, and notes
-// what the verdicts say about endpoints. A note without deliveries is not waited
-// for: the next attempts lead to it again.
-func (s *Sender) confirmParked(ctx context.Context, verdicts []*verdict) error {
-	parkings := parkingsOf(verdicts)
+// what the verdicts say about endpoints, if they were looked at: rechecked. A note
+// without deliveries is not waited for: the next attempts lead to it again.
+func (s *Sender) confirmParked(ctx context.Context, verdicts []*verdict, rechecked bool) error {
+	parkings := parkingsOf(verdicts, rechecked)
 	if len(parkings) == 0 {
 		return nil
 	}
-	if _, err := s.store.Park(ctx, parkings); err != nil {
-		return fmt.Errorf("park deliveries: %w", err)
+	parked, err := s.store.Park(ctx, parkings)
+	stored := make(map[core.EndpointRef]bool, len(parkings))
+	waits := false
+	for i := range parkings {
+		stored[parkings[i].Endpoint] = err == nil || i < len(parked) && parked[i].Stored
+		waits = waits || len(parkings[i].Deliveries) > 0
 	}
 	for _, v := range verdicts {
-		if v.step == stepPark {
-			v.confirmed = true
+		if parks(v, rechecked) {
+			v.confirmed = stored[v.delivery.Ref()]
+			if !v.confirmed {
+				continue // with its note, once more
+			}
+		}
+		if rechecked {
+			v.condition, v.failing = core.Condition{}, false
 		}
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case !waits:
+		s.logger.Warn("could not note what was found about endpoints", "endpoints", len(parkings), "error", err)
+		return nil
+	}
+	return fmt.Errorf("park deliveries: %w", err)
+}
+
+// parks reports whether v's delivery is to be parked now. What was tried is only
+// parked if its endpoint was looked at since: it may be deleted.
+func parks(v *verdict, rechecked bool) bool {
+	return v.step == stepPark && !v.confirmed && (rechecked || !v.hasRow)
 }
 
 // parkingsOf gathers what goes to each endpoint's backlog, in the order of the
 // verdicts.
-func parkingsOf(verdicts []*verdict) []core.Parking {
+func parkingsOf(verdicts []*verdict, rechecked bool) []core.Parking {
 	var parkings []core.Parking
 	var index map[core.EndpointRef]int
 	for _, v := range verdicts {
-		park := v.step == stepPark && !v.confirmed
-		if !park && v.condition.State == "" && !v.failing {
+		park := parks(v, rechecked)
+		if !park && (!rechecked || v.condition.State == "" && !v.failing) {
 			continue
 		}
 		ref := v.delivery.Ref()

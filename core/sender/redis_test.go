@@ -242,10 +242,10 @@ func TestOverflowOnRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var letters []core.DeadLetter
+	var letters []core.KeptLetter
 	await(t, "the oldest are dead letters", func() bool {
 		var err error
-		if letters, err = store.DeadLetters(t.Context(), ref.ID, parked); err != nil {
+		if letters, err = store.DeadLetters(t.Context(), ref, "", parked); err != nil {
 			t.Fatal(err)
 		}
 		return len(letters) >= parked-most

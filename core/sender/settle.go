@@ -130,9 +130,9 @@ func (s *Sender) confirm(ctx context.Context, verdicts []*verdict) error {
 	ctx, cancel := context.WithTimeout(ctx, settleCall)
 	defer cancel()
 	var retries, dead, back []*verdict
-	parkErr := s.confirmParked(ctx, verdicts)
-	s.noteFindings(ctx, verdicts)
 	recheckErr := s.recheck(ctx, verdicts)
+	parkErr := s.confirmParked(ctx, verdicts, recheckErr == nil)
+	s.noteFindings(ctx, verdicts)
 	for _, v := range verdicts {
 		switch {
 		case v.confirmed:
@@ -157,7 +157,7 @@ func (s *Sender) confirm(ctx context.Context, verdicts []*verdict) error {
 // Endpoints that asked for it are disabled.
 func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 	concerned := func(v *verdict) bool {
-		return !v.confirmed && (v.hasRow || v.step == stepRetry || v.step == stepDead)
+		return !v.confirmed && (v.hasRow || v.step == stepRetry || v.step == stepDead || v.condition.State != "")
 	}
 	refs := make([]core.EndpointRef, 0, len(verdicts))
 	for _, v := range verdicts {
@@ -180,13 +180,16 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 		if err != nil {
 			return fmt.Errorf("read endpoint record: %w", err)
 		}
+		if rec.endpoint == nil || v.revision != 0 && v.revision != rec.endpoint.URLRevision {
+			v.finding.condition, v.failing = core.Condition{}, false // of a URL that is no more
+		}
 		switch {
 		case rec.endpoint == nil && v.step == stepNone:
 			v.hasRow = false
 		case rec.endpoint == nil:
 			v.discard()
 		case v.disabling() != "" && rec.endpoint.Enabled && rec.endpoint.URLRevision == v.revision:
-			if err := s.disable(ctx, v); err != nil {
+			if err := s.disable(ctx, v, rec.endpoint.Failing); err != nil {
 				return err
 			}
 		}
@@ -196,7 +199,7 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 
 // disable stops the endpoint that answered 410 or asked to be disabled, unless it has another URL by
 // now: that one was never asked.
-func (s *Sender) disable(ctx context.Context, v *verdict) error {
+func (s *Sender) disable(ctx context.Context, v *verdict, failing core.Failing) error {
 	ref := v.delivery.Ref()
 	e, err := s.store.UpdateEndpoint(ctx, ref, func(e *core.Endpoint) error {
 		if !e.Enabled || e.URLRevision != v.revision {
@@ -217,6 +220,7 @@ func (s *Sender) disable(ctx context.Context, v *verdict) error {
 		s.metrics.endpointsStopped.Inc()
 		s.logger.Info("endpoint disabled", "organization", ref.Organization, "endpoint", ref.ID,
 			"reason", v.disabling(), "delivery", v.delivery.ID)
+		e.Failing = failing
 		s.announced(s.announcer.Disabled(ctx, e, v.disabling()))
 	}
 	s.records.forget(ref)

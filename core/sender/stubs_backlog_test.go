@@ -77,6 +77,7 @@ func (b *stubBacklogs) Park(_ context.Context, ps []core.Parking) ([]core.Parked
 	parked := make([]core.Parked, len(ps))
 	for i := range parked {
 		ref := ps[i].Endpoint
+		parked[i].Stored = true
 		if excess := len(b.waiting[ref]) - b.most; b.most > 0 && excess > 0 {
 			parked[i].Excess = excess
 			if len(ps[i].Deliveries) > 0 && b.owners[ref] == "" {

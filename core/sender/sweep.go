@@ -80,7 +80,8 @@ func (s *Sender) sweep(ctx context.Context, wg *sync.WaitGroup) {
 }
 
 func (s *Sender) claim(ctx context.Context, most int) ([]core.Claim, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, settleCall)
+	// What is claimed is worked off or released, even when the sweep ends meanwhile.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleCall)
 	defer cancel()
 	return s.store.ClaimBacklogs(ctx, most)
 }

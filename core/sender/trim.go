@@ -2,6 +2,7 @@ package sender
 
 import (
 	"context"
+	"time"
 
 	"github.com/sealpost/sealpost/core"
 )
@@ -15,7 +16,7 @@ const (
 )
 
 // trim makes dead letters of the oldest deliveries of a backlog that is above its
-// bounds, and reports whether it was. It looks once in every holdInterval; with the
+// bounds, of those that have not begun, and reports whether it was. It looks once in every holdInterval; with the
 // next delivery that is parked above the bounds the backlog is claimed again.
 func (d *drain) trim() (trimmed bool) {
 	now := d.s.now()
@@ -34,7 +35,10 @@ func (d *drain) trim() (trimmed bool) {
 			return trimmed
 		}
 		trimmed = true
-		d.hold()
+		d.ahead, d.cursor, d.readAt = nil, d.begun, time.Time{} // what was read is gone
+		if d.s.now().Sub(d.heldAt) >= holdInterval {
+			d.holdNow()
+		}
 	}
 	d.trimmedAt = d.trimmedAt.Add(-holdInterval)
 	return trimmed
@@ -50,7 +54,8 @@ func (d *drain) trimSome() (int, error) {
 	if err != nil || parked[0].Excess == 0 {
 		return 0, err
 	}
-	oldest, err := d.s.store.Backlog(ctx, ref, "", min(parked[0].Excess, maxTrimmed))
+	// What has begun is not given up. The oldest of the others go.
+	oldest, err := d.s.store.Backlog(ctx, ref, d.begun, min(parked[0].Excess, maxTrimmed))
 	if len(oldest) == 0 {
 		return 0, err
 	}
