@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/trial"
 	"github.com/sealpost/sealpost/core/publish"
 )
 
@@ -172,7 +173,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	t.Parallel()
 	store, publisher := newStubStore(), &stubPublisher{}
 	s, err := New(Options{
-		Listen: "127.0.0.1:0", Store: store, Keys: store, Publisher: publisher, Keyring: testKeyring(t),
+		Listen: "127.0.0.1:0", Store: store, Keys: store, Publisher: publisher, Keyring: testKeyring(t), Tester: &trial.Trier{},
 		CanonicalURL: func(raw string) (string, error) { return raw, nil }, ShutdownTimeout: 50 * time.Millisecond,
 	})
 	if err != nil {
@@ -206,7 +207,7 @@ func TestListenerFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := Options{
-		Listener: inner, Store: store, Keys: store, Publisher: &stubPublisher{}, Keyring: testKeyring(t),
+		Listener: inner, Store: store, Keys: store, Publisher: &stubPublisher{}, Keyring: testKeyring(t), Tester: &trial.Trier{},
 		CanonicalURL: func(raw string) (string, error) { return raw, nil },
 	}
 	s, err := New(o)
@@ -227,7 +228,7 @@ func TestOptions(t *testing.T) {
 	t.Parallel()
 	store := newStubStore()
 	good := Options{
-		Listen: "127.0.0.1:0", Store: store, Keys: store, Publisher: &stubPublisher{}, Keyring: testKeyring(t),
+		Listen: "127.0.0.1:0", Store: store, Keys: store, Publisher: &stubPublisher{}, Keyring: testKeyring(t), Tester: &trial.Trier{},
 		CanonicalURL: func(raw string) (string, error) { return raw, nil },
 	}
 	for name, spoil := range map[string]func(*Options){
@@ -235,6 +236,7 @@ func TestOptions(t *testing.T) {
 		"Keys":            func(o *Options) { o.Keys = nil },
 		"Publisher":       func(o *Options) { o.Publisher = nil },
 		"Keyring":         func(o *Options) { o.Keyring = nil },
+		"Tester":          func(o *Options) { o.Tester = nil },
 		"CanonicalURL":    func(o *Options) { o.CanonicalURL = nil },
 		"Listen":          func(o *Options) { o.Listen = "" },
 		"negative":        func(o *Options) { o.MaxPayload = -1 },
@@ -302,7 +304,7 @@ func TestMetrics(t *testing.T) {
 	}
 	store := newStubStore()
 	_, err := New(Options{
-		Listen: "127.0.0.1:0", Store: store, Keys: store, Publisher: f.publisher, Keyring: testKeyring(t), Registerer: registry,
+		Listen: "127.0.0.1:0", Store: store, Keys: store, Publisher: f.publisher, Keyring: testKeyring(t), Tester: &trial.Trier{}, Registerer: registry,
 		CanonicalURL: func(raw string) (string, error) { return raw, nil },
 	})
 	if !errors.As(err, new(prometheus.AlreadyRegisteredError)) {

@@ -18,7 +18,7 @@ const (
 	stepBudget = 10 * time.Second
 
 	// idleLook is how long a runner waits before it looks for recoveries again.
-	idleLook = time.Second
+	idleLook = 6 * time.Second
 
 	// retryWait is how long it waits after a failure of the store.
 	retryWait = time.Second
