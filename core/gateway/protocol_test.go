@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/sealpost/sealpost/core"
-	"github.com/sealpost/sealpost/core/trial"
 	"github.com/sealpost/sealpost/core/publish"
+	"github.com/sealpost/sealpost/core/trial"
 )
 
 // What is no proper request is answered with one problem, and the connection is
