@@ -7,19 +7,21 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // connections counts the connections that senders took for requests.
 type connections struct{ fresh, reused float64 }
 
 // connectionsOf reads the counts of all senders among ps from their /metrics.
-func connectionsOf(ctx context.Context, ps []*process) (sum connections, err error) {
+func connectionsOf(ctx context.Context, ps []*lab.Process) (sum connections, err error) {
 	for _, p := range ps {
-		if !strings.HasPrefix(p.name, "sender") {
+		if !strings.HasPrefix(p.Name, "sender") {
 			continue
 		}
-		if err := sum.add(ctx, p.admin+"/metrics"); err != nil {
-			return sum, fmt.Errorf("connections of %s: %w", p.name, err)
+		if err := sum.add(ctx, p.Admin+"/metrics"); err != nil {
+			return sum, fmt.Errorf("connections of %s: %w", p.Name, err)
 		}
 	}
 	return sum, nil

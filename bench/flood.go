@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"time"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // The flood's numbers.
@@ -18,19 +20,19 @@ const (
 func (r *runner) flood(ctx context.Context) error {
 	r.fresh()
 	defer r.fresh()
-	return r.subscribed(ctx, 1, func(s *stack) error {
-		key, err := s.createKey(ctx, "flood")
+	return r.subscribed(ctx, 1, func(s *lab.Stack) error {
+		key, err := s.CreateKey(ctx, "flood")
 		if err != nil {
 			return err
 		}
 		other := func(n int) string { return r.receiver.url(secondOrganization + n) }
-		_, keys, err := (apiClient{base: s.api, key: key}).subscribe(ctx, 1, other, eventType)
+		_, keys, err := (lab.API{Base: s.API, Key: key}).Subscribe(ctx, 1, other, eventType)
 		if err != nil {
 			return err
 		}
 		r.receiver.second.keys.Store(&keys)
 		defer r.receiver.second.keys.Store(nil)
-		steady := load{scenario: "flood", variant: "alone", target: eventsURL(s), key: s.key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.processes()}
+		steady := load{scenario: "flood", variant: "alone", target: eventsURL(s), key: s.Key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.Processes()}
 		alone, err := r.measure(ctx, steady)
 		if err != nil {
 			return err

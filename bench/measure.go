@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // result is what one measurement found.
@@ -64,7 +67,7 @@ type load struct {
 	endpoints         int                     // deliveries per event
 	answers           func(endpoint int) bool // nil: all do
 	sick              func(endpoint int) bool // nil: none is
-	processes         []*process
+	processes         []*lab.Process
 }
 
 // patience: how long a run waits for the next receipt once producers stopped: longer
@@ -146,7 +149,7 @@ func (r *runner) measure(ctx context.Context, w load) (*result, error) {
 		res.Figures["connections_reused_percent"] = 100 * reused / (fresh + reused)
 	}
 	for _, p := range w.processes {
-		res.PeakMemory[p.name] = p.peakMemory()
+		res.PeakMemory[p.Name] = p.PeakMemory()
 	}
 	return res, nil
 }
@@ -186,10 +189,10 @@ func awaitReceipts(ctx context.Context, l *ledger, w load) {
 	}
 }
 
-func cpuOf(ps []*process) map[string]time.Duration {
+func cpuOf(ps []*lab.Process) map[string]time.Duration {
 	m := make(map[string]time.Duration, len(ps))
 	for _, p := range ps {
-		m[p.name] = p.cpu()
+		m[p.Name] = p.CPU()
 	}
 	return m
 }
@@ -233,15 +236,24 @@ func (r *runner) takeProfiles(w load) (stop func()) {
 	var wg sync.WaitGroup
 	seconds := max(1, int(r.o.duration.Seconds())-1)
 	for _, p := range w.processes {
-		if p.admin == "" {
+		if p.Admin == "" {
 			continue
 		}
 		wg.Go(func() {
-			name := strings.ReplaceAll(strings.TrimSpace(w.scenario+" "+w.variant+" "+p.name), " ", "-") + ".pprof"
-			if err := download(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", p.admin, seconds), filepath.Join(r.o.profile, name)); err != nil {
+			name := strings.ReplaceAll(strings.TrimSpace(w.scenario+" "+w.variant+" "+p.Name), " ", "-") + ".pprof"
+			if err := download(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", p.Admin, seconds), filepath.Join(r.o.profile, name)); err != nil {
 				fmt.Fprintln(os.Stderr, "profile:", err)
 			}
 		})
 	}
 	return wg.Wait
+}
+
+// ownCPU returns the CPU time of bench itself.
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealpost/sealpost/bench/internal/lab"
 	"github.com/sealpost/sealpost/core/pace"
 )
 
@@ -28,7 +29,7 @@ func (r *runner) outage(ctx context.Context) error {
 		wait    time.Duration
 	}{{"503", 0}, {"silent", 2 * outageTimeout}} {
 		r.fresh()
-		err := r.subscribed(ctx, 1, func(s *stack) error {
+		err := r.subscribed(ctx, 1, func(s *lab.Stack) error {
 			defer r.fresh() // its settings are not those of the next scenario
 			return r.away(ctx, s, away.variant, away.wait)
 		})
@@ -39,14 +40,14 @@ func (r *runner) outage(ctx context.Context) error {
 	return nil
 }
 
-func (r *runner) away(ctx context.Context, s *stack, variant string, wait time.Duration) error {
+func (r *runner) away(ctx context.Context, s *lab.Stack, variant string, wait time.Duration) error {
 	events, beyond := outageEvents, outageBeyond
 	if r.o.quick {
 		events, beyond = 1000, time.Second
 	}
 	l := newLedger(1, events)
 	l.arrivals = &arrivals{}
-	p, err := newProducer(batchURL(s), s.key, r.payloads, l, 1)
+	p, err := newProducer(batchURL(s), s.Key, r.payloads, l, 1)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/valyala/fasthttp"
 
+	"github.com/sealpost/sealpost/bench/internal/lab"
 	"github.com/sealpost/sealpost/core/sign"
 )
 
@@ -106,8 +107,8 @@ func plainSender(ctx context.Context, opt asynq.RedisClientOpt, o *options) erro
 // plainStack is the scenario's gateway and sender, on a Redis of their own.
 type plainStack struct {
 	dir             string
-	redis           *process
-	gateway, sender *process
+	redis           *lab.Redis
+	gateway, sender *lab.Process
 	api             string
 }
 
@@ -121,30 +122,35 @@ func startPlain(ctx context.Context, receiver, poll string, concurrency int) (s 
 			s.close()
 		}
 	}()
-	var addr string
-	if s.redis, addr, err = startRedis(s.dir); err != nil {
+	if s.redis, err = lab.StartRedis(s.dir, lab.RedisOptions{}); err != nil {
 		return nil, err
 	}
+	addr := s.redis.Addr
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	s.gateway, s.api, err = startProgram(ctx, s.dir, "gateway", self, nil, "--plain", "gateway", "--redis", addr)
+	s.gateway, s.api, err = lab.StartProgram(ctx, s.dir, "gateway", self, nil, "--plain", "gateway", "--redis", addr)
 	if err != nil {
 		return nil, err
 	}
 	env := map[string]string{"PLAIN_RECEIVER": receiver, "PLAIN_POLL": poll}
-	s.sender, _, err = startProgram(ctx, s.dir, "sender", self, env, "--plain", "sender", "--redis", addr, "--concurrency", strconv.Itoa(concurrency))
+	s.sender, _, err = lab.StartProgram(ctx, s.dir, "sender", self, env, "--plain", "sender", "--redis", addr, "--concurrency", strconv.Itoa(concurrency))
 	return s, err
 }
 
-func (s *plainStack) processes() []*process { return []*process{s.gateway, s.redis, s.sender} }
+func (s *plainStack) processes() []*lab.Process {
+	return []*lab.Process{s.gateway, s.redis.Process, s.sender}
+}
 
 func (s *plainStack) close() {
-	for _, p := range []*process{s.sender, s.gateway, s.redis} {
+	for _, p := range []*lab.Process{s.sender, s.gateway} {
 		if p != nil {
-			p.stop()
+			p.Stop()
 		}
+	}
+	if s.redis != nil && s.redis.Process != nil {
+		s.redis.Stop()
 	}
 	os.RemoveAll(s.dir)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // producer posts events to one URL and keeps the books.
@@ -17,7 +19,7 @@ type producer struct {
 	client   *fasthttp.HostClient
 	uri      string
 	key      string // "" in floor
-	payloads *payloads
+	payloads *lab.Payloads
 	ledger   *ledger
 	status   int // the answer that counts as accepted
 	batch    int // events a request; 1: no batch
@@ -25,7 +27,7 @@ type producer struct {
 	lastErr  atomic.Pointer[string]
 }
 
-func newProducer(target, key string, p *payloads, l *ledger, conns int) (*producer, error) {
+func newProducer(target, key string, p *lab.Payloads, l *ledger, conns int) (*producer, error) {
 	u, err := url.Parse(target)
 	if err != nil {
 		return nil, err
@@ -121,7 +123,7 @@ func (p *producer) post(buf []byte, first uint64, sent time.Time) []byte {
 		if i > 0 {
 			buf = append(buf, ',')
 		}
-		buf = p.payloads.appendEvent(buf, first+i, sent)
+		buf = p.payloads.AppendEvent(buf, first+i, sent)
 	}
 	if p.batch > 1 {
 		buf = append(buf, ']')

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"github.com/sealpost/sealpost/bench/internal/lab"
 	"github.com/sealpost/sealpost/core/sign"
 )
 
@@ -95,7 +95,7 @@ func (r *receiver) handle(ctx *fasthttp.RequestCtx) {
 	if l == nil || l != books.ledger.Load() {
 		return // the run that this belongs to is over
 	}
-	seq, sent, ok := readEvent(ctx.PostBody())
+	seq, sent, ok := lab.ReadEvent(ctx.PostBody())
 	if !ok {
 		l.forged.Add(1)
 		return
@@ -138,9 +138,4 @@ func runReceiver(ctx context.Context, o *options) error {
 			}
 		}
 	}
-}
-
-// decodeSecret returns the key behind `whsec_…`.
-func decodeSecret(secret string) ([]byte, error) {
-	return base64.StdEncoding.DecodeString(secret[len("whsec_"):])
 }

@@ -9,17 +9,19 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // runner runs scenarios and collects what they found.
 type runner struct {
 	o        *options
 	receiver *receiver
-	payloads *payloads
+	payloads *lab.Payloads
 	terminal bool
 	results  []*result
 
-	stack    *stack            // started when the first scenario needs it
+	stack    *lab.Stack        // started when the first scenario needs it
 	settings map[string]string // of the next stack, beside the usual ones
 }
 
@@ -71,10 +73,10 @@ func runAll(ctx context.Context, o *options) error {
 		}
 	}
 	info, err := os.Stderr.Stat()
-	r := &runner{o: o, receiver: rec, payloads: newPayloads(o.payload), terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+	r := &runner{o: o, receiver: rec, payloads: lab.NewPayloads(o.payload), terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
 	defer func() {
 		if r.stack != nil {
-			r.stack.close()
+			r.stack.Close()
 		}
 	}()
 	for _, dir := range []string{o.out, o.profile} {
@@ -101,15 +103,15 @@ func runAll(ctx context.Context, o *options) error {
 func (r *runner) add(res *result) {
 	r.results = append(r.results, res)
 	if r.stack != nil && res.wrong() {
-		r.stack.keep = true
+		r.stack.Keep = true
 	}
 	fmt.Fprintln(os.Stderr, row(res))
 }
 
 // sealpost returns the stack under test, starting it if need be.
-func (r *runner) sealpost(ctx context.Context) (*stack, error) {
+func (r *runner) sealpost(ctx context.Context) (*lab.Stack, error) {
 	if r.stack == nil {
-		s, err := startStack(ctx, r.o, r.receiver.roots, r.settings)
+		s, err := lab.StartStack(ctx, lab.Options{Bin: r.o.bin, Senders: r.o.senders, Procs: r.o.procs, Roots: r.receiver.roots, Settings: r.settings})
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +123,7 @@ func (r *runner) sealpost(ctx context.Context) (*stack, error) {
 // fresh ends the stack, so that the next scenario starts with an empty Redis.
 func (r *runner) fresh() {
 	if r.stack != nil {
-		r.stack.close()
+		r.stack.Close()
 		r.stack = nil
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // The scenarios that say how the figures grow. What costs is CPU per delivery, of
@@ -15,10 +17,10 @@ func (r *runner) scalePayload(ctx context.Context) error {
 	defer func() { r.payloads = usual }()
 	for _, size := range r.some(100, 1000, 10_000, 64<<10, 256<<10) {
 		r.fresh() // the large ones leave a lot behind
-		r.payloads = newPayloads(size)
-		err := r.subscribed(ctx, 1, func(s *stack) error {
+		r.payloads = lab.NewPayloads(size)
+		err := r.subscribed(ctx, 1, func(s *lab.Stack) error {
 			// In flight few enough that the largest fit the gateway's bounds.
-			res, err := r.measure(ctx, load{scenario: "scale-payload", variant: fmt.Sprintf("%d bytes", size), target: eventsURL(s), key: s.key, conns: 32, batch: 1, endpoints: 1, processes: s.processes()})
+			res, err := r.measure(ctx, load{scenario: "scale-payload", variant: fmt.Sprintf("%d bytes", size), target: eventsURL(s), key: s.Key, conns: 32, batch: 1, endpoints: 1, processes: s.Processes()})
 			if err == nil {
 				r.add(res)
 			}
@@ -37,8 +39,8 @@ func (r *runner) scalePayload(ctx context.Context) error {
 func (r *runner) scaleEndpoints(ctx context.Context) error {
 	for _, n := range r.some(1, 10, 100, 1000) {
 		conns := max(1, 64/n)
-		err := r.subscribed(ctx, n, func(s *stack) error {
-			res, err := r.measure(ctx, load{scenario: "scale-endpoints", variant: fmt.Sprintf("%d, all subscribed", n), target: eventsURL(s), key: s.key, conns: conns, batch: 1, endpoints: n, processes: s.processes()})
+		err := r.subscribed(ctx, n, func(s *lab.Stack) error {
+			res, err := r.measure(ctx, load{scenario: "scale-endpoints", variant: fmt.Sprintf("%d, all subscribed", n), target: eventsURL(s), key: s.Key, conns: conns, batch: 1, endpoints: n, processes: s.Processes()})
 			if err == nil {
 				r.add(res)
 			}
@@ -50,12 +52,12 @@ func (r *runner) scaleEndpoints(ctx context.Context) error {
 		}
 	}
 	for _, n := range r.some(10, 100, 1000) {
-		err := r.subscribed(ctx, 1, func(s *stack) error {
-			api := apiClient{base: s.api, key: s.key}
-			if _, _, err := api.subscribe(ctx, n-1, r.receiver.url, "lead.created"); err != nil {
+		err := r.subscribed(ctx, 1, func(s *lab.Stack) error {
+			api := lab.API{Base: s.API, Key: s.Key}
+			if _, _, err := api.Subscribe(ctx, n-1, r.receiver.url, "lead.created"); err != nil {
 				return err
 			}
-			res, err := r.measure(ctx, load{scenario: "scale-endpoints", variant: fmt.Sprintf("%d, one subscribed", n), target: eventsURL(s), key: s.key, conns: 64, batch: 1, endpoints: 1, processes: s.processes()})
+			res, err := r.measure(ctx, load{scenario: "scale-endpoints", variant: fmt.Sprintf("%d, one subscribed", n), target: eventsURL(s), key: s.Key, conns: 64, batch: 1, endpoints: 1, processes: s.Processes()})
 			if err != nil {
 				return err
 			}
@@ -79,9 +81,9 @@ func (r *runner) scaleBacklog(ctx context.Context) error {
 	}
 	r.fresh()
 	defer r.fresh()
-	return r.subscribed(ctx, 1, func(s *stack) error {
-		s.stopSenders()
-		empty, err := s.redisMemory(ctx)
+	return r.subscribed(ctx, 1, func(s *lab.Stack) error {
+		s.StopSenders()
+		empty, err := redisMemory(ctx, s)
 		if err != nil {
 			return err
 		}
@@ -89,7 +91,7 @@ func (r *runner) scaleBacklog(ctx context.Context) error {
 		l := newLedger(1, 2*levels[len(levels)-1]+len(levels)*int(seconds+1)*steadyRate)
 		r.receiver.ledger.Store(l)
 		defer r.receiver.ledger.Store(nil)
-		fill, err := newProducer(batchURL(s), s.key, r.payloads, l, 64)
+		fill, err := newProducer(batchURL(s), s.Key, r.payloads, l, 64)
 		if err != nil {
 			return err
 		}
@@ -102,7 +104,7 @@ func (r *runner) scaleBacklog(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			now, err := s.redisMemory(ctx)
+			now, err := redisMemory(ctx, s)
 			if err != nil {
 				return err
 			}
@@ -110,7 +112,7 @@ func (r *runner) scaleBacklog(ctx context.Context) error {
 			r.add(res)
 		}
 		start := time.Now()
-		if err := s.startSenders(ctx); err != nil {
+		if err := s.StartSenders(ctx); err != nil {
 			return err
 		}
 		awaitReceipts(ctx, l, load{endpoints: 1})
@@ -126,9 +128,9 @@ func (r *runner) scaleBacklog(ctx context.Context) error {
 }
 
 // acceptLatency measures how long events wait for their 202 at the steady rate.
-func (r *runner) acceptLatency(ctx context.Context, s *stack, l *ledger, variant string) (*result, error) {
+func (r *runner) acceptLatency(ctx context.Context, s *lab.Stack, l *ledger, variant string) (*result, error) {
 	l.acceptLatency.reset()
-	p, err := newProducer(eventsURL(s), s.key, r.payloads, l, 64)
+	p, err := newProducer(eventsURL(s), s.Key, r.payloads, l, 64)
 	if err != nil {
 		return nil, err
 	}

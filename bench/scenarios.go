@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // scenarios is the plan, in the order in which it runs: ratios need `floor` and
@@ -94,17 +94,17 @@ func (r *runner) plainAsynq(ctx context.Context) error {
 }
 
 // subscribed runs f with n endpoints subscribed.
-func (r *runner) subscribed(ctx context.Context, n int, f func(*stack) error) error {
+func (r *runner) subscribed(ctx context.Context, n int, f func(*lab.Stack) error) error {
 	return r.subscribedAt(ctx, n, r.receiver.url, f)
 }
 
-func (r *runner) subscribedAt(ctx context.Context, n int, url func(int) string, f func(*stack) error) error {
+func (r *runner) subscribedAt(ctx context.Context, n int, url func(int) string, f func(*lab.Stack) error) error {
 	s, err := r.sealpost(ctx)
 	if err != nil {
 		return err
 	}
-	api := apiClient{base: s.api, key: s.key}
-	ids, keys, err := api.subscribe(ctx, n, url, eventType)
+	api := lab.API{Base: s.API, Key: s.Key}
+	ids, keys, err := api.Subscribe(ctx, n, url, eventType)
 	if err != nil {
 		return err
 	}
@@ -116,16 +116,16 @@ func (r *runner) subscribedAt(ctx context.Context, n int, url func(int) string, 
 	if r.stack != s {
 		return nil // it is gone, with its endpoints
 	}
-	return api.unsubscribe(ctx, ids)
+	return api.Unsubscribe(ctx, ids)
 }
 
-func eventsURL(s *stack) string { return s.api + "/api/v1/events" }
-func batchURL(s *stack) string  { return s.api + "/api/v1/events/batch" }
+func eventsURL(s *lab.Stack) string { return s.API + "/api/v1/events" }
+func batchURL(s *lab.Stack) string  { return s.API + "/api/v1/events/batch" }
 
 func (r *runner) single(ctx context.Context) error {
-	return r.subscribed(ctx, 1, func(s *stack) error {
+	return r.subscribed(ctx, 1, func(s *lab.Stack) error {
 		for _, conns := range r.some(64, 256) {
-			res, err := r.measure(ctx, load{scenario: "single", variant: fmt.Sprintf("%d conns", conns), target: eventsURL(s), key: s.key, conns: conns, batch: 1, endpoints: 1, processes: s.processes()})
+			res, err := r.measure(ctx, load{scenario: "single", variant: fmt.Sprintf("%d conns", conns), target: eventsURL(s), key: s.Key, conns: conns, batch: 1, endpoints: 1, processes: s.Processes()})
 			if err != nil {
 				return err
 			}
@@ -136,9 +136,9 @@ func (r *runner) single(ctx context.Context) error {
 }
 
 func (r *runner) batch(ctx context.Context) error {
-	return r.subscribed(ctx, 1, func(s *stack) error {
+	return r.subscribed(ctx, 1, func(s *lab.Stack) error {
 		for _, conns := range r.some(8, 32) {
-			res, err := r.measure(ctx, load{scenario: "batch", variant: fmt.Sprintf("%d conns", conns), target: batchURL(s), key: s.key, conns: conns, batch: batchSize, endpoints: 1, processes: s.processes()})
+			res, err := r.measure(ctx, load{scenario: "batch", variant: fmt.Sprintf("%d conns", conns), target: batchURL(s), key: s.Key, conns: conns, batch: batchSize, endpoints: 1, processes: s.Processes()})
 			if err != nil {
 				return err
 			}
@@ -149,8 +149,8 @@ func (r *runner) batch(ctx context.Context) error {
 }
 
 func (r *runner) fanout10(ctx context.Context) error {
-	return r.subscribed(ctx, 10, func(s *stack) error {
-		res, err := r.measure(ctx, load{scenario: "fanout10", target: eventsURL(s), key: s.key, conns: 64, batch: 1, endpoints: 10, processes: s.processes()})
+	return r.subscribed(ctx, 10, func(s *lab.Stack) error {
+		res, err := r.measure(ctx, load{scenario: "fanout10", target: eventsURL(s), key: s.Key, conns: 64, batch: 1, endpoints: 10, processes: s.Processes()})
 		if err == nil {
 			r.add(res)
 		}
@@ -160,8 +160,8 @@ func (r *runner) fanout10(ctx context.Context) error {
 
 // tls: batch, to an https:// endpoint.
 func (r *runner) tls(ctx context.Context) error {
-	return r.subscribedAt(ctx, 1, r.receiver.secureURL, func(s *stack) error {
-		res, err := r.measure(ctx, load{scenario: "tls", variant: "32 conns", target: batchURL(s), key: s.key, conns: 32, batch: batchSize, endpoints: 1, processes: s.processes()})
+	return r.subscribedAt(ctx, 1, r.receiver.secureURL, func(s *lab.Stack) error {
+		res, err := r.measure(ctx, load{scenario: "tls", variant: "32 conns", target: batchURL(s), key: s.Key, conns: 32, batch: batchSize, endpoints: 1, processes: s.Processes()})
 		if err == nil {
 			r.add(res)
 		}
@@ -170,8 +170,8 @@ func (r *runner) tls(ctx context.Context) error {
 }
 
 func (r *runner) steady200(ctx context.Context) error {
-	return r.subscribed(ctx, 1, func(s *stack) error {
-		res, err := r.measure(ctx, load{scenario: "steady200", target: eventsURL(s), key: s.key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.processes()})
+	return r.subscribed(ctx, 1, func(s *lab.Stack) error {
+		res, err := r.measure(ctx, load{scenario: "steady200", target: eventsURL(s), key: s.Key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.Processes()})
 		if err == nil {
 			r.add(res)
 		}
@@ -185,8 +185,8 @@ func (r *runner) halfLoad(ctx context.Context) error {
 	if best := r.find("single"); best != nil {
 		rate = max(1, int(best.DeliveredPerSecond/2))
 	}
-	return r.subscribed(ctx, 1, func(s *stack) error {
-		res, err := r.measure(ctx, load{scenario: "half-load", variant: fmt.Sprintf("%d/s", rate), target: eventsURL(s), key: s.key, conns: 256, batch: 1, rate: rate, endpoints: 1, processes: s.processes()})
+	return r.subscribed(ctx, 1, func(s *lab.Stack) error {
+		res, err := r.measure(ctx, load{scenario: "half-load", variant: fmt.Sprintf("%d/s", rate), target: eventsURL(s), key: s.Key, conns: 256, batch: 1, rate: rate, endpoints: 1, processes: s.Processes()})
 		if err == nil {
 			r.add(res)
 		}
@@ -214,9 +214,9 @@ func (r *runner) sick(ctx context.Context, name string, sick, answers func(int) 
 	r.fresh()
 	defer r.fresh() // what still waits for the sick ones must not disturb others
 	rate := 20      // events/s: 2,000 deliveries/s
-	return r.subscribed(ctx, manyHosts, func(s *stack) error {
+	return r.subscribed(ctx, manyHosts, func(s *lab.Stack) error {
 		run := func(variant string, answers func(int) bool) (*result, error) {
-			return r.measure(ctx, load{scenario: name, variant: variant, target: eventsURL(s), key: s.key, conns: 64, batch: 1, rate: rate, endpoints: manyHosts, processes: s.processes(), answers: answers, sick: sick})
+			return r.measure(ctx, load{scenario: name, variant: variant, target: eventsURL(s), key: s.Key, conns: 64, batch: 1, rate: rate, endpoints: manyHosts, processes: s.Processes(), answers: answers, sick: sick})
 		}
 		healthy, err := run("all healthy", nil)
 		if err != nil {
@@ -246,14 +246,14 @@ func (r *runner) sick(ctx context.Context, name string, sick, answers func(int) 
 // that all of it arrives when one starts.
 func (r *runner) backlog(ctx context.Context) error {
 	r.fresh()
-	return r.subscribed(ctx, 1, func(s *stack) error {
-		s.stopSenders()
-		before, err := s.redisMemory(ctx)
+	return r.subscribed(ctx, 1, func(s *lab.Stack) error {
+		s.StopSenders()
+		before, err := redisMemory(ctx, s)
 		if err != nil {
 			return err
 		}
 		l := newLedger(1, backlogSize+1000)
-		p, err := newProducer(eventsURL(s), s.key, r.payloads, l, 64)
+		p, err := newProducer(eventsURL(s), s.Key, r.payloads, l, 64)
 		if err != nil {
 			return err
 		}
@@ -264,13 +264,13 @@ func (r *runner) backlog(ctx context.Context) error {
 			l.next.Store(backlogSize) // a thousand will do
 		}
 		p.closedLoop(ctx, 64)
-		after, err := s.redisMemory(ctx)
+		after, err := redisMemory(ctx, s)
 		if err != nil {
 			return err
 		}
 		accepted := l.acceptedN.Load()
 		start := time.Now()
-		if err := s.startSenders(ctx); err != nil {
+		if err := s.StartSenders(ctx); err != nil {
 			return err
 		}
 		awaitReceipts(ctx, l, load{endpoints: 1})
@@ -295,23 +295,23 @@ func (r *runner) idle(ctx context.Context) error {
 	if err := pause(ctx, 2*time.Second); err != nil { // what a scenario before left behind
 		return err
 	}
-	commands, err := s.redisCommands(ctx)
+	commands, err := redisCommands(ctx, s)
 	if err != nil {
 		return err
 	}
-	cpu, start := cpuOf(s.processes()), time.Now()
+	cpu, start := cpuOf(s.Processes()), time.Now()
 	if err := pause(ctx, max(r.o.duration, 2*time.Second)); err != nil {
 		return err
 	}
 	seconds := time.Since(start).Seconds()
-	after, err := s.redisCommands(ctx)
+	after, err := redisCommands(ctx, s)
 	if err != nil {
 		return err
 	}
 	res := &result{Scenario: "idle", Seconds: seconds, Figures: map[string]float64{
 		"redis_commands_per_second": (after - commands - 1) / seconds, // less the INFO that asks
 	}}
-	for name, d := range cpuOf(s.processes()) {
+	for name, d := range cpuOf(s.Processes()) {
 		res.Figures["cpu_percent_"+name] = 100 * (d - cpu[name]).Seconds() / seconds
 	}
 	r.add(res)
@@ -328,26 +328,13 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // redisMemory returns used_memory, in bytes.
-func (s *stack) redisMemory(ctx context.Context) (int64, error) {
-	return s.redisInfo(ctx, "memory", "used_memory")
+func redisMemory(ctx context.Context, s *lab.Stack) (int64, error) {
+	return s.RedisInfo(ctx, "memory", "used_memory")
 }
 
 // redisCommands returns how many commands Redis has run, those inside scripts
 // not counted.
-func (s *stack) redisCommands(ctx context.Context) (float64, error) {
-	n, err := s.redisInfo(ctx, "stats", "total_commands_processed")
+func redisCommands(ctx context.Context, s *lab.Stack) (float64, error) {
+	n, err := s.RedisInfo(ctx, "stats", "total_commands_processed")
 	return float64(n), err
-}
-
-func (s *stack) redisInfo(ctx context.Context, section, field string) (int64, error) {
-	text, err := s.client.Info(ctx, section).Result()
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), field+":"); ok {
-			return strconv.ParseInt(value, 10, 64)
-		}
-	}
-	return 0, fmt.Errorf("INFO %s has no %s", section, field)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
 // TestMain runs the processes of plain-asynq, which bench starts from its own
@@ -69,20 +71,20 @@ func TestEveryScenario(t *testing.T) {
 func TestEventRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{100, 400, 1000, 5000} {
-		p := newPayloads(size)
+		p := lab.NewPayloads(size)
 		for _, seq := range []uint64{0, 63, 64, 4_000_000_000} {
 			sent := time.Unix(0, 1_764_000_000_123_456_789)
-			body := p.appendEvent(nil, seq, sent)
+			body := p.AppendEvent(nil, seq, sent)
 			var event struct{ Data json.RawMessage }
 			if err := json.Unmarshal(body, &event); err != nil || len(event.Data) != size {
 				t.Fatalf("size %d: data of %d bytes, %v", size, len(event.Data), err)
 			}
-			if gotSeq, gotSent, ok := readEvent(body); !ok || gotSeq != seq || !gotSent.Equal(sent) {
+			if gotSeq, gotSent, ok := lab.ReadEvent(body); !ok || gotSeq != seq || !gotSent.Equal(sent) {
 				t.Errorf("size %d: read %d, %v, %t; want %d, %v", size, gotSeq, gotSent, ok, seq, sent)
 			}
 		}
 	}
-	if _, _, ok := readEvent([]byte(`{"seq":"12`)); ok {
+	if _, _, ok := lab.ReadEvent([]byte(`{"seq":"12`)); ok {
 		t.Error("a cut event is read")
 	}
 }

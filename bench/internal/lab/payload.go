@@ -1,4 +1,4 @@
-package main
+package lab
 
 import (
 	"bytes"
@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// payloads makes events whose data is JSON of a given size as a telephony or
+// Payloads makes events whose data is JSON of a given size as a telephony or
 // CRM system would send it: repeated field names, varied values. Each carries
 // its sequence number and the time it should have been sent at, both at a fixed
 // width, so that the receiver finds them without parsing JSON.
-type payloads struct {
+type Payloads struct {
 	bodies [][]byte // request bodies with zeros where sequence and time belong
 	seqAt  []int    // offset of the sequence number in each body
 }
@@ -35,9 +35,10 @@ var (
 	words      = []string{"the", "caller", "asked", "for", "a", "visit", "on", "site", "before", "noon", "and", "mentioned", "an", "earlier", "quote", "of", "last", "year", "which", "was", "not", "answered", "yet"}
 )
 
-func newPayloads(size int) *payloads {
+// NewPayloads returns events whose data has size bytes.
+func NewPayloads(size int) *Payloads {
 	random := rand.New(rand.NewPCG(1, 2)) // the same bodies in every run
-	p := &payloads{}
+	p := &Payloads{}
 	for range templates {
 		var b bytes.Buffer
 		b.WriteString(`{"type":"call.qualified","data":`)
@@ -61,8 +62,8 @@ func newPayloads(size int) *payloads {
 	return p
 }
 
-// appendEvent appends the event with sequence number seq, to be sent at sent.
-func (p *payloads) appendEvent(dst []byte, seq uint64, sent time.Time) []byte {
+// AppendEvent appends the event with sequence number seq, to be sent at sent.
+func (p *Payloads) AppendEvent(dst []byte, seq uint64, sent time.Time) []byte {
 	i := int(seq % templates)
 	at := len(dst) + p.seqAt[i]
 	dst = append(dst, p.bodies[i]...)
@@ -79,8 +80,8 @@ func putDigits(dst []byte, v uint64) {
 	}
 }
 
-// readEvent finds sequence number and time in a delivered body.
-func readEvent(body []byte) (seq uint64, sent time.Time, ok bool) {
+// ReadEvent finds sequence number and time in a delivered body.
+func ReadEvent(body []byte) (seq uint64, sent time.Time, ok bool) {
 	at := bytes.Index(body, []byte(seqField))
 	if at < 0 || len(body) < at+len(seqField)+seqDigits+len(timeField)+timeDigits {
 		return 0, time.Time{}, false
