@@ -5,7 +5,7 @@ VERSION  := $(shell sed -n 's/^const Version = "\(.*\)"/\1/p' core/doc.go)
 TOOLS    := .ci/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-short check bench fuzz dashboards clean
+.PHONY: help run build test test-short check bench chaos fuzz dashboards clean
 
 help: ## list the targets
 	@echo "Sealpost $(VERSION)"
@@ -20,8 +20,8 @@ build: ## build bin/gateway and bin/sender, static
 
 test: ## everything that proves the project, with the race detector (installs redis-server and the like where missing)
 	@bash .ci/test-tools
-	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v /bench$$)
-	$(GO) test -timeout 10m ./bench # alone: its load would slow the others down
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v /bench)
+	$(GO) test -timeout 10m -p 1 ./bench/... # alone: its load would slow the others down
 	$(GO) test -run Alloc ./core/... # budgets that the race detector would exceed
 
 test-short: ## unit tests only, without the race detector
@@ -38,6 +38,11 @@ BENCH ?=
 bench: build ## the load test: every scenario, or BENCH='--scenario single --duration 5s'
 	$(GO) build -o bin/bench ./bench
 	bin/bench $(BENCH)
+
+CHAOS ?=
+chaos: build ## the fault suite: every fault, or CHAOS='--fault sender-kill,soak --seed 7'; --list tells them
+	$(GO) build -o bin/chaos ./bench/chaos
+	bin/chaos $(CHAOS)
 
 FUZZTIME ?= 20s
 fuzz: ## run every fuzz target for FUZZTIME (20s)

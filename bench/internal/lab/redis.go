@@ -40,13 +40,18 @@ func StartRedis(dir string, o RedisOptions) (*Redis, error) {
 	return r, r.Start()
 }
 
+// Fsync returns the server's appendfsync.
+func (r *Redis) Fsync() string {
+	if r.o.Fsync == "" {
+		return "everysec"
+	}
+	return r.o.Fsync
+}
+
 // Start starts the server, for the first time or with the data of an earlier run.
 // It returns once the server takes connections, which it may answer with LOADING.
 func (r *Redis) Start() error {
-	fsync, memory := r.o.Fsync, r.o.MaxMemory
-	if fsync == "" {
-		fsync = "everysec"
-	}
+	memory := r.o.MaxMemory
 	if memory == "" {
 		memory = "0"
 	}
@@ -55,7 +60,7 @@ func (r *Redis) Start() error {
 		return err
 	}
 	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.Data, "--appendonly", "yes",
-		"--appendfsync", fsync, "--save", "", "--rdbcompression", "no", "--auto-aof-rewrite-min-size", "512mb",
+		"--appendfsync", r.Fsync(), "--save", "", "--rdbcompression", "no", "--auto-aof-rewrite-min-size", "512mb",
 		"--maxmemory", memory, "--maxmemory-policy", "noeviction", "--logfile", filepath.Join(r.dir, "redis.log"))
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start redis-server (is it installed?): %w", err)

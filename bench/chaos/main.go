@@ -1,0 +1,100 @@
+// Command chaos proves what docs/RELIABILITY.md promises. For each fault it starts
+// a Redis, a gateway and two senders as processes, publishes, does harm, waits for
+// quiet, and compares what was answered 202 with what the receivers got.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	faults   []*fault
+	seed     uint64
+	duration time.Duration // of the soak
+	bin      string        // folder with gateway and sender
+	out      string        // folder for chaos.json
+	quick    bool          // a few seconds each
+	list     bool
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout)) }
+
+func run(args []string, out io.Writer) int {
+	o, err := parseOptions(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return 2
+	case o.list:
+		printFaults(out)
+		return 0
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	results, err := runFaults(ctx, o)
+	if err == nil {
+		err = report(out, o, results)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return 1
+	}
+	return 0
+}
+
+func parseOptions(args []string) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	names := f.String("fault", "all", "comma-separated faults; all; or ci: what takes about five minutes")
+	f.Uint64Var(&o.seed, "seed", 1, "of everything that is drawn: which sender is killed, and the like")
+	f.DurationVar(&o.duration, "duration", 40*time.Second, "length of the soak (10s to 12h)")
+	f.StringVar(&o.bin, "bin", "bin", "folder with the programs gateway and sender")
+	f.StringVar(&o.out, "out", "bench/out", "folder for chaos.json")
+	f.BoolVar(&o.quick, "quick", false, "few and short faults, for checking that the suite works")
+	f.BoolVar(&o.list, "list", false, "list the faults and what each promises")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	if o.duration < 10*time.Second || o.duration > 12*time.Hour {
+		return nil, errors.New("--duration must be between 10s and 12h")
+	}
+	var err error
+	o.faults, err = chooseFaults(*names)
+	return o, err
+}
+
+// chooseFaults returns the named faults in the order of the plan.
+func chooseFaults(names string) ([]*fault, error) {
+	wanted := strings.Split(names, ",")
+	var chosen []*fault
+	var known []string
+	for _, f := range faults() {
+		known = append(known, f.name)
+		if names == "all" || names == "ci" && f.ci || slices.Contains(wanted, f.name) {
+			chosen = append(chosen, f)
+		}
+	}
+	for _, name := range wanted {
+		if name != "all" && name != "ci" && !slices.Contains(known, name) {
+			return nil, fmt.Errorf("--fault: %q is none of %s", name, strings.Join(known, ", "))
+		}
+	}
+	return chosen, nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"github.com/sealpost/sealpost/bench/internal/lab"
+)
+
+// faults is the plan, in the order in which they happen: those first that need
+// minutes until all is quiet, while the next ones go on.
+func faults() []*fault {
+	return []*fault{
+		{number: 29, name: "deliberate-loss", ci: true, run: deliberateLoss,
+			promise: "the books report exactly the one delivery that the receiver drops: they can be trusted"},
+
+		{number: 1, name: "sender-kill", ci: true, run: senderKill, plan: plan{streams: []streamPlan{{rate: 800, endpoints: 1}}},
+			promise: "lost 0; duplicated at most what is in flight at each kill, and the results of the last moment, not noted yet"},
+		{number: 2, name: "sender-term", ci: true, run: senderTerm,
+			promise: "lost 0, duplicated 0: a sender that is asked to end finishes what it began, and notes it"},
+		{number: 3, name: "gateway-kill", ci: true, run: gatewayKill,
+			promise: "lost 0, duplicated 0; an event that is offered again under its key keeps its id"},
+		{number: 4, name: "redis-kill-always", ci: true, run: redisKill(10, 3), plan: plan{redis: lab.RedisOptions{Fsync: "always"}},
+			promise: "lost 0; duplicated 0: senders hold results until Redis is back"},
+		{number: 4, name: "redis-kill-everysec", run: redisKill(5, 2),
+			promise: "lost and duplicated at most the traffic of 2 s at each kill: so long Redis may answer before it writes, when its disk is busy. (A process that is killed loses nothing that was written.)"},
+		{number: 4, name: "redis-machine-everysec", run: redisMachine,
+			promise: "a machine that dies takes the file's last second along: that much traffic is lost, or duplicated where marks are lost, 2 s at most"},
+		{number: 5, name: "redis-stop-20s", run: redisStop20, then: sameGoroutines,
+			promise: "lost 0, duplicated 0; meanwhile 503 within 2 s (the machine may add one) with Retry-After"},
+		{number: 6, name: "redis-stop-45s", run: redisStop45, then: sameGoroutines,
+			promise: "lost 0; leases run out while results wait, so duplicated at most what is in flight; no goroutine is left over"},
+		{number: 10, name: "redis-full", ci: true, run: redisFull, plan: plan{redis: lab.RedisOptions{MaxMemory: "32mb"}, streams: []streamPlan{{rate: 1000, endpoints: 1, payload: 4000}}},
+			promise: "lost 0, duplicated 0; 503 before Redis is 85 % full, and what is in it is delivered without more memory"},
+		{number: 12, name: "permanent-failures", run: permanentFailures, then: allDead, plan: plan{streams: []streamPlan{{rate: 800, endpoints: 2}},
+			settings: map[string]string{"SEALPOST_RETRY_BASE": "1s", "SEALPOST_RETRY_FACTOR": "1", "SEALPOST_RETRY_CAP": "1s", "SEALPOST_RETRY_MAX_ATTEMPTS": "2", "SEALPOST_BACKLOG_RETENTION": "40s"}},
+			promise: "lost 0: every delivery is a dead letter, and asynq's archive stays empty"},
+		{number: 13, name: "script-flush", ci: true, run: scriptFlush,
+			promise: "lost 0, duplicated 0, and no answer but 202"},
+		{number: 14, name: "ghost-tasks", run: ghostTasks, then: ghostsCounted, plan: plan{streams: []streamPlan{{rate: 200, workers: 1, endpoints: 1}}},
+			promise: "lost are the deliveries whose task was deleted, one each, and no other; nothing is stuck, and a metric counts them"},
+		{number: 7, name: "lost-done", ci: true, run: loseReplies("sender", "}:processed:"), plan: plan{proxied: true},
+			promise: "lost 0, duplicated 0: what ends a task is repeated until Redis confirms it, and the task does not run again"},
+		{number: 8, name: "lost-enqueue", ci: true, run: loseReplies("gateway", "}:pending"), plan: plan{proxied: true},
+			promise: "lost 0, duplicated 0: an enqueue is repeated under the same task id"},
+		{number: 9, name: "lost-dequeue", run: loseReplies("sender", "}:paused"), plan: plan{proxied: true},
+			promise: "lost 0, duplicated 0: a task whose dequeue got no answer is taken over once its lease is over"},
+		{number: 15, name: "network-redis", ci: true, run: networkRedis, plan: plan{proxied: true},
+			promise: "resets, latency, little bandwidth, and half-open connections for 5 s between Sealpost and Redis: lost 0, duplicated 0"},
+		{number: 15, name: "silent-endpoints", run: silentEndpoints, plan: plan{streams: []streamPlan{{rate: 300, endpoints: 1}, {rate: 4, endpoints: 12, proxied: true}},
+			settings: map[string]string{"SEALPOST_DELIVERY_TIMEOUT": "2s"}},
+			promise: "silent, dripping and refusing endpoints: lost 0 and duplicated 0 everywhere, once they answer again; the healthy endpoint receives on"},
+		{number: 16, name: "hostile-responses", ci: true, run: hostileResponses, plan: plan{streams: []streamPlan{{rate: 300, endpoints: 1}, {rate: 5, endpoints: len(hostilities()), proxied: true}},
+			settings: map[string]string{"SEALPOST_DELIVERY_TIMEOUT": "2s"}},
+			promise: "lost 0, duplicated 0: a 2xx with 10 MB, or a gzip bomb, behind it counts, once; senders stay below 128 MiB"},
+		{number: 17, name: "network-receivers", ci: true, run: networkReceivers, plan: plan{streams: []streamPlan{{rate: 400, endpoints: 4, proxied: true}}},
+			promise: "keep-alive connections that end as a request is under way: lost 0; duplicated at most the requests that arrived and whose answer was lost"},
+		{number: 26, name: "noisy-neighbour", run: noisyNeighbour, plan: plan{streams: []streamPlan{{rate: 80, endpoints: 1}, {rate: 800, endpoints: 1, proxied: true}},
+			settings: map[string]string{"SEALPOST_DELIVERY_TIMEOUT": "2s"}},
+			promise: "beside an organization that publishes ten times as much for an endpoint that is silent: lost 0, duplicated 0 in both"},
+		{number: 30, name: "drain-kill", ci: true, run: drainKill,
+			promise: "senders are killed while they work an outage's backlog off: lost 0; duplicated at most what is in flight at each kill, and the results of the last moment"},
+		{number: 30, name: "drain-term", run: drainTerm,
+			promise: "the same with SIGTERM: lost 0, duplicated 0"},
+		{number: 28, name: "soak", run: soak, then: sameGoroutines, plan: plan{proxied: true, redis: lab.RedisOptions{Fsync: "always"}, streams: []streamPlan{{rate: 400, endpoints: 2, proxied: true}}},
+			promise: "kills, stops and network faults in any order, drawn from the seed: lost 0; duplicated at most what is in flight at each"},
+	}
+}
+
+// proof is a fault that is proven elsewhere.
+type proof struct {
+	number     int
+	name, test string
+}
+
+// elsewhere lists the faults that tests of one part prove better.
+func elsewhere() []proof {
+	return []proof{
+		{11, "eviction policy", "TestOperator in cmd/internal/e2e"},
+		{18, "addresses that are not public", "TestBlockedAddresses in cmd/internal/e2e, TestGuardRefuses in core/egress"},
+		{19, "names that resolve to them", "TestNamesAreJudgedByTheirAddresses in core/egress"},
+		{20, "slow requests", "TestSlowRequestsTimeOut and TestTooManyConnections in core/gateway"},
+		{21, "fuzzing", "make fuzz"},
+		{22, "smuggled requests", "TestMalformedRequests in core/gateway, TestRawRequests in cmd/internal/e2e"},
+		{23, "secrets that leak", "TestNoSecretAnywhere and TestWrongMasterKey in cmd/internal/e2e"},
+		{24, "rotation under load", "TestRotation in cmd/internal/e2e"},
+		{25, "the schedule's properties", "TestScheduleProperties in core/retry"},
+		{27, "clock skew", "the tests of clock skew in cmd/internal/app/doctor"},
+	}
+}

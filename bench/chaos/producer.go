@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	answerTimeout  = 10 * time.Second // of a request; a gateway answers within 2 s
+	confirmTimeout = 60 * time.Second // how long an event is offered again
+	againEvery     = 16               // accepted events of which one is offered once more
+)
+
+// publish offers events at the stream's rate until ctx ends, each of them, under
+// one key, until it is accepted.
+func (s *stream) publish(ctx context.Context, seed uint64) {
+	due := make(chan struct{}) // unbuffered: what cannot be begun in time is left out
+	client := &fasthttp.HostClient{
+		Addr: strings.TrimPrefix(s.api, "http://"), MaxConns: 4 * s.plan.workers, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
+		NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
+	}
+	defer client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for i := range s.plan.workers {
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		wg.Go(func() {
+			p := &producer{stream: s, client: client, random: random}
+			for range due {
+				p.offer(ctx)
+			}
+		})
+	}
+	tick := time.NewTicker(time.Second / time.Duration(s.plan.rate))
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			select {
+			case due <- struct{}{}:
+			default:
+			}
+		}
+	}
+	tick.Stop()
+	close(due)
+	wg.Wait()
+}
+
+// producer is one of those that offer events at the same time.
+type producer struct {
+	*stream
+	client *fasthttp.HostClient
+	random *rand.Rand
+	buf    []byte
+}
+
+// offer publishes one event.
+func (p *producer) offer(ctx context.Context) {
+	seq := p.books.take()
+	start := time.Now()
+	p.buf = p.payloads.AppendEvent(p.buf[:0], seq, start)
+	for {
+		id, err := p.post(seq)
+		if err != nil {
+			p.books.unexpected(err.Error())
+			return
+		}
+		if id != "" {
+			p.books.accept(seq, id, time.Now())
+			if seq%againEvery == 0 {
+				if id, err := p.post(seq); err == nil && id != "" {
+					p.books.accept(seq, id, time.Now())
+				}
+			}
+			return
+		}
+		if time.Since(start) > confirmTimeout || ctx.Err() != nil && time.Since(start) > confirmTimeout/2 {
+			p.books.giveUp()
+			return
+		}
+		// Sooner than Retry-After asks for: that is harder to bear.
+		time.Sleep(time.Duration(50+p.random.IntN(150)) * time.Millisecond)
+	}
+}
+
+// post makes one request. It returns the event's id, or "" when the event was not
+// confirmed; an error is an answer that must not come.
+func (p *producer) post(seq uint64) (string, error) {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	req.SetRequestURI(p.api + "/api/v1/events")
+	req.Header.SetMethod(fasthttp.MethodPost)
+	req.Header.SetContentType("application/json")
+	req.Header.Set("Authorization", "Bearer "+p.key)
+	req.Header.Set("Idempotency-Key", "chaos-"+strconv.FormatUint(seq, 10))
+	req.SetBodyRaw(p.buf)
+	start := time.Now()
+	if err := p.client.Do(req, resp); err != nil {
+		p.books.refuse(time.Since(start), false)
+		return "", nil
+	}
+	switch status := resp.StatusCode(); status {
+	case fasthttp.StatusAccepted:
+		var answer struct{ ID string }
+		if err := json.Unmarshal(resp.Body(), &answer); err != nil || answer.ID == "" {
+			return "", fmt.Errorf("202 with %.200q", resp.Body())
+		}
+		return answer.ID, nil
+	case fasthttp.StatusServiceUnavailable, fasthttp.StatusConflict: // not confirmed; being accepted
+		p.books.refuse(time.Since(start), len(resp.Header.Peek("Retry-After")) == 0)
+		return "", nil
+	default:
+		return "", fmt.Errorf("%d %.200s", status, resp.Body())
+	}
+}
