@@ -19,6 +19,7 @@ type books struct {
 	accepted    int
 	delivered   int // first receipts
 	repeated    int // further ones
+	reoffered   int // those among them whose event was offered again because nobody confirmed it
 	forged      int // bad signature, or nothing that we sent
 	split       int // an event came under two ids: one key was accepted twice
 	refused     int // answers other than 202, and none
@@ -33,6 +34,7 @@ type event struct {
 	id       string // "" until accepted
 	accepted time.Time
 	seen     string // the id that receivers saw
+	offered  int    // requests that were neither confirmed nor refused for good
 }
 
 func newBooks(endpoints int) *books {
@@ -89,6 +91,9 @@ func (b *books) receive(seq uint64, endpoint int, id string, now time.Time) {
 	n := &b.receipts[int(seq)*b.endpoints+endpoint]
 	if *n++; *n > 1 {
 		b.repeated++
+		if int(*n) <= 1+e.offered {
+			b.reoffered++
+		}
 		return
 	}
 	b.delivered++
@@ -104,11 +109,15 @@ func (b *books) forge() {
 	b.forged++
 }
 
-// refuse notes an answer that was no 202, and how long it took.
-func (b *books) refuse(took time.Duration, bare bool) {
+// refuse notes an answer that was no 202, and how long it took. open says that the
+// event may be stored all the same.
+func (b *books) refuse(seq uint64, took time.Duration, open, bare bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refused++
+	if open {
+		b.events[seq].offered++
+	}
 	b.refusal = max(b.refusal, took)
 	if bare {
 		b.bare++
@@ -153,7 +162,7 @@ func (b *books) count(n *int) int {
 
 // missing counts the deliveries of accepted events that were neither received nor
 // are among dead, which holds the event ids of each endpoint's dead letters. It
-// also returns how many of dead were never received, and when missing ones were
+// also returns how many of dead were never received, and when the lost ones were
 // accepted.
 func (b *books) missing(dead []map[string]bool) (lost, buried int, accepted []time.Time) {
 	b.mu.Lock()

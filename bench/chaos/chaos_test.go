@@ -108,7 +108,7 @@ func TestPlan(t *testing.T) {
 	for _, p := range elsewhere() {
 		numbers[p.number] = true
 	}
-	for n := 1; n <= 30; n++ {
+	for n := 1; n <= 31; n++ {
 		if !numbers[n] {
 			t.Errorf("fault %d is nowhere", n)
 		}

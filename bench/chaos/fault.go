@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +73,7 @@ func runFaults(ctx context.Context, o *options) ([]*result, error) {
 		})
 	}
 	wg.Wait()
+	results = slices.DeleteFunc(results, func(r *result) bool { return r == nil })
 	return results, errors.Join(append(errs, ctx.Err())...)
 }
 

@@ -46,10 +46,7 @@ func run(args []string, out io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	results, err := runFaults(ctx, o)
-	if err == nil {
-		err = report(out, o, results)
-	}
-	if err != nil {
+	if err = errors.Join(err, report(out, o, results)); err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return 1
 	}

@@ -105,7 +105,7 @@ func (p *producer) post(seq uint64) (string, error) {
 	req.SetBodyRaw(p.buf)
 	start := time.Now()
 	if err := p.client.Do(req, resp); err != nil {
-		p.books.refuse(time.Since(start), false)
+		p.books.refuse(seq, time.Since(start), true, false)
 		return "", nil
 	}
 	switch status := resp.StatusCode(); status {
@@ -116,7 +116,7 @@ func (p *producer) post(seq uint64) (string, error) {
 		}
 		return answer.ID, nil
 	case fasthttp.StatusServiceUnavailable, fasthttp.StatusConflict: // not confirmed; being accepted
-		p.books.refuse(time.Since(start), len(resp.Header.Peek("Retry-After")) == 0)
+		p.books.refuse(seq, time.Since(start), status != fasthttp.StatusConflict, len(resp.Header.Peek("Retry-After")) == 0)
 		return "", nil
 	default:
 		return "", fmt.Errorf("%d %.200s", status, resp.Body())

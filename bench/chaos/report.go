@@ -33,8 +33,9 @@ type result struct {
 	LostAtMost       int `json:"lost_at_most"`
 	Duplicated       int `json:"duplicated"`
 	DuplicatesAtMost int `json:"duplicated_at_most"`
-	Forged           int `json:"forged"` // signature failures
-	Split            int `json:"split"`  // one key accepted under two ids
+	Reoffered        int `json:"duplicated_offered_again"` // beside those: see docs/RELIABILITY.md, "Duplicates"
+	Forged           int `json:"forged"`                   // signature failures
+	Split            int `json:"split"`                    // one key accepted under two ids
 
 	Gap        float64 `json:"longest_gap_s"`      // without any receipt
 	Slowest    float64 `json:"slowest_delivery_s"` // from 202
@@ -70,8 +71,8 @@ func (r *result) line() string {
 		figures = append(figures, fmt.Sprintf("%s %.3g", name, value))
 	}
 	slices.Sort(figures)
-	text := fmt.Sprintf("%s: %s; %d accepted, %d delivered, %d dead letters, lost %d (%s), duplicated %d (≤ %d), gap %.1f s, slowest %.1f s, quiet after %.1f s  %s",
-		r.Fault, r.verdict(), r.Accepted, r.Delivered, r.Dead, r.Lost, r.lostPromise(), r.Duplicated, r.DuplicatesAtMost, r.Gap, r.Slowest, r.QuietAfter, strings.Join(figures, ", "))
+	text := fmt.Sprintf("%s: %s; %d accepted, %d delivered, %d dead letters, lost %d (%s), duplicated %d (≤ %d) and %d offered again, gap %.1f s, slowest %.1f s, quiet after %.1f s  %s",
+		r.Fault, r.verdict(), r.Accepted, r.Delivered, r.Dead, r.Lost, r.lostPromise(), r.Duplicated, r.DuplicatesAtMost, r.Reoffered, r.Gap, r.Slowest, r.QuietAfter, strings.Join(figures, ", "))
 	for _, b := range r.Broken {
 		text += "\n  " + b
 	}
@@ -83,11 +84,11 @@ func (r *result) line() string {
 func report(out io.Writer, o *options, results []*result) error {
 	fmt.Fprintf(out, "\nSealpost %s, faults, seed %d\n\n", core.Version, o.seed)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "no.\tfault\tinjected\taccepted\trefused\tdelivered\tdead letters\tlost\tpromised\tduplicated\tat most\tforged\tlongest gap\tquiet after\t")
+	fmt.Fprintln(t, "no.\tfault\tinjected\taccepted\trefused\tdelivered\tdead letters\tlost\tpromised\tduplicated\tat most\toffered again\tforged\tlongest gap\tquiet after\t")
 	var errs []error
 	for _, r := range results {
-		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t%d\t%.1f s\t%.1f s\t%s\n", r.Number, r.Fault, r.Injected, r.Accepted, r.Refused, r.Delivered, r.Dead,
-			r.Lost, r.lostPromise(), r.Duplicated, r.DuplicatesAtMost, r.Forged, r.Gap, r.QuietAfter, r.verdict())
+		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%.1f s\t%.1f s\t%s\n", r.Number, r.Fault, r.Injected, r.Accepted, r.Refused, r.Delivered, r.Dead,
+			r.Lost, r.lostPromise(), r.Duplicated, r.DuplicatesAtMost, r.Reoffered, r.Forged, r.Gap, r.QuietAfter, r.verdict())
 		for _, b := range r.Broken {
 			errs = append(errs, fmt.Errorf("%s: %s", r.Fault, b))
 		}

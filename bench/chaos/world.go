@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +24,8 @@ type world struct {
 	o        *options
 	ended    time.Time // when publishing did
 
-	res *result
+	res    *result
+	losses []time.Time // when what had just been accepted was put at risk
 }
 
 // stream is an organization, its events, and its endpoints.
@@ -40,55 +42,58 @@ type stream struct {
 // senders is how many there are.
 const senders = 2
 
-func newWorld(ctx context.Context, o *options, f *fault, random *rand.Rand) (w *world, err error) {
-	w = &world{o: o, random: random, toRedis: make(map[string]*proxy.Proxy), res: newResult(f)}
-	defer func() {
-		if err != nil {
-			w.close()
-		}
-	}()
-	if w.receiver, err = newReceiver(); err != nil {
+func newWorld(ctx context.Context, o *options, f *fault, random *rand.Rand) (*world, error) {
+	w := &world{o: o, random: random, toRedis: make(map[string]*proxy.Proxy), res: newResult(f)}
+	if err := w.start(ctx, f.plan); err != nil {
+		w.close()
 		return nil, err
+	}
+	return w, nil
+}
+
+func (w *world) start(ctx context.Context, p plan) (err error) {
+	if w.receiver, err = newReceiver(); err != nil {
+		return err
 	}
 	// Attempts follow each other within seconds, so that quiet comes soon.
 	settings := map[string]string{"SEALPOST_RETRY_BASE": "1s", "SEALPOST_RETRY_FACTOR": "2", "SEALPOST_RETRY_CAP": "10s", "SEALPOST_BACKLOG_RETENTION": "1h"}
-	for name, value := range f.plan.settings {
+	for name, value := range p.settings {
 		settings[name] = value
 	}
 	var front error
-	so := lab.Options{Bin: o.bin, Senders: senders, Settings: settings, Redis: f.plan.redis}
-	if f.plan.proxied {
+	so := lab.Options{Bin: w.o.bin, Senders: senders, Settings: settings, Redis: p.redis}
+	if p.proxied {
 		so.Front = func(program, addr string) string {
 			if w.toRedis[program] == nil {
-				p, err := proxy.Start(addr)
+				link, err := proxy.Start(addr)
 				if err != nil {
 					front = err
 					return addr
 				}
-				w.toRedis[program] = p
+				w.toRedis[program] = link
 			}
 			return w.toRedis[program].Addr()
 		}
 	}
 	if w.stack, err = lab.StartStack(ctx, so); err != nil {
-		return nil, err
+		return err
 	}
 	if front != nil {
-		return nil, front
+		return front
 	}
-	plans := f.plan.streams
+	plans := p.streams
 	if len(plans) == 0 {
 		plans = []streamPlan{{rate: 500, endpoints: 1}}
 	}
 	for i := range plans {
 		s, err := w.newStream(ctx, i, plans[i])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		w.streams = append(w.streams, s)
 	}
 	w.receiver.streams.Store(&w.streams)
-	return w, nil
+	return nil
 }
 
 func (w *world) newStream(ctx context.Context, number int, p streamPlan) (*stream, error) {
@@ -308,14 +313,22 @@ func (w *world) judge(ctx context.Context, f *fault) (*result, error) {
 		if err != nil {
 			return nil, err
 		}
-		lost, buried, _ := b.missing(dead)
+		lost, buried, accepted := b.missing(dead)
+		if len(w.losses) > 0 {
+			for _, at := range accepted {
+				if !slices.ContainsFunc(w.losses, func(loss time.Time) bool { return !at.Before(loss.Add(-lossyTime)) && !at.After(loss) }) {
+					w.broken("an event accepted at %v is lost, although nothing happened then", at)
+				}
+			}
+		}
 		res.Gap = max(res.Gap, b.gap().Seconds())
 		b.mu.Lock()
 		res.Accepted += b.accepted
 		res.Delivered += b.delivered
 		res.Lost += lost
 		res.Dead += buried
-		res.Duplicated += b.repeated
+		res.Duplicated += b.repeated - b.reoffered
+		res.Reoffered += b.reoffered
 		res.Forged += b.forged
 		res.Split += b.split
 		res.Refused += b.refused

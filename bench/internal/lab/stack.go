@@ -50,18 +50,22 @@ type Stack struct {
 }
 
 // StartStack starts a fresh one and returns when all are ready.
-func StartStack(ctx context.Context, o Options) (s *Stack, err error) {
-	s = &Stack{o: o}
-	if s.Dir, err = os.MkdirTemp("", "sealpost-bench"); err != nil {
+func StartStack(ctx context.Context, o Options) (*Stack, error) {
+	s := &Stack{o: o}
+	if err := s.start(ctx); err != nil {
+		s.Keep = s.Dir != "" && ctx.Err() == nil // the error names a log
+		s.Close()
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if s.Redis, err = StartRedis(s.Dir, o.Redis); err != nil {
-		return nil, err
+	return s, nil
+}
+
+func (s *Stack) start(ctx context.Context) (err error) {
+	if s.Dir, err = os.MkdirTemp("", "sealpost-bench"); err != nil {
+		return err
+	}
+	if s.Redis, err = StartRedis(s.Dir, s.o.Redis); err != nil {
+		return err
 	}
 	s.Client = redis.NewClient(&redis.Options{Addr: s.Redis.Addr, DisableIdentity: true})
 	if o.Replica {
@@ -76,25 +80,25 @@ func StartStack(ctx context.Context, o Options) (s *Stack, err error) {
 		"SEALPOST_MASTER_KEYS": "k1:" + base64.StdEncoding.EncodeToString(master[:]),
 		"SEALPOST_ALLOW_HTTP":  "true", "SEALPOST_ALLOW_NETS": "127.0.0.0/8", "SEALPOST_LOG_FORMAT": "json",
 	}
-	maps.Copy(s.env, o.Settings)
-	if len(o.Roots) > 0 {
+	maps.Copy(s.env, s.o.Settings)
+	if len(s.o.Roots) > 0 {
 		file := filepath.Join(s.Dir, "roots.pem")
-		if err = os.WriteFile(file, o.Roots, 0o600); err != nil {
-			return nil, err
+		if err = os.WriteFile(file, s.o.Roots, 0o600); err != nil {
+			return err
 		}
 		s.env["SSL_CERT_FILE"] = file // what crypto/x509 reads in place of the system's roots
 	}
-	if o.Procs > 0 {
-		s.env["GOMAXPROCS"] = fmt.Sprint(o.Procs)
+	if s.o.Procs > 0 {
+		s.env["GOMAXPROCS"] = fmt.Sprint(s.o.Procs)
 	}
 	if err = s.StartGateway(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err = s.StartSenders(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	s.Key, err = s.CreateKey(ctx, "bench")
-	return s, err
+	return err
 }
 
 // startReplica gives Redis a replica.
