@@ -18,6 +18,8 @@ type books struct {
 	outstanding int         // deliveries of accepted events that were not received
 	accepted    int
 	delivered   int // first receipts
+	newest      uint64
+	overtaken   int // first receipts after that of a later event
 	repeated    int // further ones
 	reoffered   int // those among them whose event was offered again because nobody confirmed it
 	forged      int // bad signature, or nothing that we sent
@@ -97,6 +99,10 @@ func (b *books) receive(seq uint64, endpoint int, id string, now time.Time) {
 		return
 	}
 	b.delivered++
+	if seq < b.newest {
+		b.overtaken++
+	}
+	b.newest = max(b.newest, seq)
 	if e.id != "" {
 		b.outstanding--
 		b.slowest = max(b.slowest, now.Sub(e.accepted))

@@ -82,6 +82,13 @@ func TestBooksNotice(t *testing.T) {
 	}
 	b.accept(2, "other", now) // receivers saw it as c
 	b.accept(0, "z", now)     // the same key, another id
+	if b.overtaken != 0 {
+		t.Errorf("%d events overtaken, want none", b.overtaken)
+	}
+	b.receive(1, 0, "b", now) // after event 2
+	if b.overtaken != 1 {
+		t.Errorf("%d events overtaken, want 1", b.overtaken)
+	}
 	if b.split != 2 {
 		t.Errorf("%d events under two ids, want 2", b.split)
 	}
@@ -108,7 +115,7 @@ func TestPlan(t *testing.T) {
 	for _, p := range elsewhere() {
 		numbers[p.number] = true
 	}
-	for n := 1; n <= 31; n++ {
+	for n := 1; n <= 33; n++ {
 		if !numbers[n] {
 			t.Errorf("fault %d is nowhere", n)
 		}

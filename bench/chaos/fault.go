@@ -39,6 +39,7 @@ type streamPlan struct {
 	workers   int // requests under way at most; 0: 32
 	endpoints int
 	payload   int  // bytes of data; 0: 300
+	fifo      bool // endpoints are served in strict order
 	proxied   bool // each endpoint is behind a proxy of its own
 }
 

@@ -122,6 +122,60 @@ func (w *world) outage(ctx context.Context, harm func() error) error {
 	return harm()
 }
 
+// senderStop freezes a sender until its leases are over and others have its work,
+// and lets it go on as if nothing had been.
+func senderStop(ctx context.Context, w *world) error {
+	w.receiver.turn(take(50 * time.Millisecond))
+	if err := sleep(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	return w.stopSender(ctx, w.long(45*time.Second, 3*time.Second))
+}
+
+// drainStop does so while a backlog is worked off, whose claims end after 15 s.
+func drainStop(ctx context.Context, w *world) error {
+	return w.outage(ctx, func() error {
+		// The endpoint is slow enough that its backlog lasts longer than the claim.
+		w.receiver.turn(take(200 * time.Millisecond))
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+		return w.stopSender(ctx, w.long(20*time.Second, 3*time.Second))
+	})
+}
+
+// stopSender freezes the senders one after the other, each for d.
+func (w *world) stopSender(ctx context.Context, d time.Duration) error {
+	for _, p := range w.stack.Senders {
+		w.mayRepeat()
+		p.Signal(syscall.SIGSTOP)
+		w.res.Injected++
+		err := sleep(ctx, d)
+		p.Signal(syscall.SIGCONT)
+		if err == nil {
+			err = sleep(ctx, 3*time.Second)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fifoKill kills senders while an endpoint is served in strict order.
+func fifoKill(ctx context.Context, w *world) error {
+	w.receiver.turn(take(5 * time.Millisecond))
+	return w.killSenders(ctx, w.times(6, 2), 1500*time.Millisecond)
+}
+
+// inOrder checks that each event arrived after those that were accepted before it.
+func inOrder(_ context.Context, w *world) error {
+	if b := w.streams[0].books; b.count(&b.overtaken) > 0 {
+		w.broken("%d events arrived after a later one", b.count(&b.overtaken))
+	}
+	return nil
+}
+
 // take is the behaviour of endpoints that answer after d.
 func take(d time.Duration) behaviour {
 	return func(int, int) answer { return answer{wait: d, status: 200} }

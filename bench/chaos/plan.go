@@ -59,6 +59,12 @@ func faults() []*fault {
 			promise: "senders are killed while they work an outage's backlog off: lost 0; duplicated at most what is in flight at each kill, and the results of the last moment"},
 		{number: 30, name: "drain-term", run: drainTerm,
 			promise: "the same with SIGTERM: lost 0, duplicated 0"},
+		{number: 32, name: "fifo-kill", ci: true, run: fifoKill, then: inOrder, plan: plan{streams: []streamPlan{{rate: 100, workers: 1, endpoints: 1, fifo: true}}},
+			promise: "senders are killed while an endpoint gets its deliveries in strict order: lost 0, none arrives before an earlier one; duplicated at most what is in flight or not noted"},
+		{number: 33, name: "sender-stop", run: senderStop, plan: plan{streams: []streamPlan{{rate: 300, endpoints: 1}}},
+			promise: "senders that freeze for longer than their leases, and go on: lost 0; duplicated at most what is in flight, or not noted, as they freeze"},
+		{number: 33, name: "drain-stop", run: drainStop,
+			promise: "the same while an outage's backlog is worked off, for longer than the claim on it"},
 		{number: 28, name: "soak", run: soak, then: sameGoroutines, plan: plan{proxied: true, redis: lab.RedisOptions{Fsync: "always"}, streams: []streamPlan{{rate: 400, endpoints: 2, proxied: true}}},
 			promise: "kills, stops and network faults in any order, drawn from the seed: lost 0; duplicated at most what is in flight at each"},
 	}

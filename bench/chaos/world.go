@@ -122,6 +122,12 @@ func (w *world) newStream(ctx context.Context, number int, p streamPlan) (*strea
 		if err != nil {
 			return nil, err
 		}
+		if p.fifo {
+			var changed struct{}
+			if err := (lab.API{Base: s.api, Key: key}).Call(ctx, "PATCH", "/api/v1/webhooks/"+ids[0], map[string]string{"ordering": "fifo"}, &changed); err != nil {
+				return nil, err
+			}
+		}
 		s.ids, s.secrets = append(s.ids, ids...), append(s.secrets, secrets...)
 	}
 	return s, nil
