@@ -133,25 +133,38 @@ func silentEndpoints(ctx context.Context, w *world) error {
 		{Latency: 5 * time.Second},
 		{Refuse: true},
 	}
+	var late atomic.Int64
+	count := func(_ []byte, nth int) proxy.Verdict {
+		if nth == 0 { // its attempt gives up, and the connection carries no other
+			late.Add(1)
+		}
+		return proxy.Pass
+	}
 	links := w.streams[1].links
 	for i, l := range links {
-		l.Set(sick[i%len(sick)])
+		c := sick[i%len(sick)]
+		if c.Latency > 0 || c.Rate > 0 {
+			l.Judge(count)
+		}
+		l.Set(c)
 		l.Reset()
 		w.res.Injected++
 	}
 	err := sleep(ctx, w.long(20*time.Second, 4*time.Second))
-	healthy, late := w.streams[0].books, 0
+	healthy := w.streams[0].books
 	healthy.mu.Lock()
-	late = healthy.outstanding
+	waiting := healthy.outstanding
 	healthy.mu.Unlock()
-	w.res.Figures["healthy_outstanding"] = float64(late)
-	if late > 2*w.streams[0].plan.rate {
-		w.broken("%d deliveries of the healthy endpoint wait for the silent ones", late)
+	w.res.Figures["healthy_outstanding"] = float64(waiting)
+	if waiting > 2*w.streams[0].plan.rate {
+		w.broken("%d deliveries of the healthy endpoint wait for the silent ones", waiting)
 	}
 	for _, l := range links {
 		l.Set(proxy.Conditions{})
 		l.Reset()
+		l.Judge(nil)
 	}
+	w.res.DuplicatesAtMost += int(late.Load())
 	return err
 }
 

@@ -322,7 +322,7 @@ func (w *world) judge(ctx context.Context, f *fault) (*result, error) {
 		lost, buried, accepted := b.missing(dead)
 		if len(w.losses) > 0 {
 			for _, at := range accepted {
-				if !slices.ContainsFunc(w.losses, func(loss time.Time) bool { return !at.Before(loss.Add(-lossyTime)) && !at.After(loss) }) {
+				if !slices.ContainsFunc(w.losses, func(loss time.Time) bool { return at.Sub(loss).Abs() <= lossyTime }) {
 					w.broken("an event accepted at %v is lost, although nothing happened then", at)
 				}
 			}
