@@ -196,6 +196,9 @@ func (d *drain) catchUp() {
 // start begins attempts, as many as there may be now.
 func (d *drain) start() {
 	d.rateWait = 0
+	if !d.stopping && d.s.now().Sub(d.heldAt) >= core.ClaimLease {
+		d.holdNow() // the process was frozen: the claim may be another's by now
+	}
 	for d.mayStart() {
 		if d.lacksPlace() {
 			select {

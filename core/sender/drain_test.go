@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -550,6 +551,35 @@ func TestOverlappingDrains(t *testing.T) {
 		stop()
 		other()
 		f.checkIdle()
+	})
+}
+
+// A drain whose process was frozen beyond its claim asks before it starts anything.
+func TestFrozenDrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var frozen atomic.Int64
+		f := newFixture(t, func(o *Options) {
+			o.Now = func() time.Time { return time.Now().Add(time.Duration(frozen.Load())) }
+		})
+		ref := f.endpoint(1)
+		f.store.set(ref, func(e *core.Endpoint) { e.FIFO = true })
+		f.poster.answer = func(request) egress.Result {
+			// Less than drainTick: the end of an attempt comes before the next look at the claim.
+			if frozen.CompareAndSwap(0, int64(core.ClaimLease)) {
+				f.store.mu.Lock()
+				f.store.owners[ref] = "another"
+				f.store.mu.Unlock()
+			}
+			return egress.Result{Status: 200}
+		}
+		f.feed(ref, 0, 10, 0)
+		stop := f.start()
+		time.Sleep(drainTick / 2)
+		if n := len(f.poster.all()); n != 1 {
+			t.Errorf("%d requests; want only the one that was in flight", n)
+		}
+		stop()
 	})
 }
 
