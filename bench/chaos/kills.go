@@ -144,22 +144,18 @@ func drainStop(ctx context.Context, w *world) error {
 	})
 }
 
-// stopSender freezes the senders one after the other, each for d.
+// stopSender freezes a sender for d.
 func (w *world) stopSender(ctx context.Context, d time.Duration) error {
-	for _, p := range w.stack.Senders {
-		w.mayRepeat()
-		p.Signal(syscall.SIGSTOP)
-		w.res.Injected++
-		err := sleep(ctx, d)
-		p.Signal(syscall.SIGCONT)
-		if err == nil {
-			err = sleep(ctx, 3*time.Second)
-		}
-		if err != nil {
-			return err
-		}
+	p := w.stack.Senders[w.random.IntN(senders)]
+	w.mayRepeat()
+	p.Signal(syscall.SIGSTOP)
+	w.res.Injected++
+	err := sleep(ctx, d)
+	p.Signal(syscall.SIGCONT)
+	if err != nil {
+		return err
 	}
-	return nil
+	return sleep(ctx, 3*time.Second)
 }
 
 // fifoKill kills senders while an endpoint is served in strict order.

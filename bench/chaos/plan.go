@@ -62,7 +62,7 @@ func faults() []*fault {
 		{number: 32, name: "fifo-kill", ci: true, run: fifoKill, then: inOrder, plan: plan{streams: []streamPlan{{rate: 100, workers: 1, endpoints: 1, fifo: true}}},
 			promise: "senders are killed while an endpoint gets its deliveries in strict order: lost 0, none arrives before an earlier one; duplicated at most what is in flight or not noted"},
 		{number: 33, name: "sender-stop", run: senderStop, plan: plan{streams: []streamPlan{{rate: 300, endpoints: 1}}},
-			promise: "senders that freeze for longer than their leases, and go on: lost 0; duplicated at most what is in flight, or not noted, as they freeze"},
+			promise: "a sender that freezes for longer than its leases, and goes on: lost 0; duplicated at most what is in flight, or not noted, as it freezes"},
 		{number: 33, name: "drain-stop", run: drainStop,
 			promise: "the same while an outage's backlog is worked off, for longer than the claim on it"},
 		{number: 28, name: "soak", run: soak, then: sameGoroutines, plan: plan{proxied: true, redis: lab.RedisOptions{Fsync: "always"}, streams: []streamPlan{{rate: 400, endpoints: 2, proxied: true}}},
