@@ -12,7 +12,6 @@ type books struct {
 	endpoints int      // deliveries of an event
 	events    []event  // by sequence number
 	receipts  []uint16 // of delivery seq·endpoints+endpoint
-	sequence  map[string]int
 
 	times       []time.Time // of all receipts
 	outstanding int         // deliveries of accepted events that were not received
@@ -40,7 +39,7 @@ type event struct {
 }
 
 func newBooks(endpoints int) *books {
-	return &books{endpoints: endpoints, sequence: make(map[string]int)}
+	return &books{endpoints: endpoints}
 }
 
 // take gives out the next sequence number.
@@ -64,7 +63,6 @@ func (b *books) accept(seq uint64, id string, now time.Time) {
 		return
 	}
 	e.id, e.accepted = id, now
-	b.sequence[id] = int(seq)
 	b.accepted++
 	if e.seen != "" && e.seen != id {
 		b.split++

@@ -104,6 +104,7 @@ func drainTerm(ctx context.Context, w *world) error {
 // outage has the endpoint answer 503 for a while and does harm once its backlog is
 // being worked off.
 func (w *world) outage(ctx context.Context, harm func() error) error {
+	w.noted = notedBacklogs
 	w.receiver.turn(func(int, int) answer { return answer{status: 503} })
 	if err := sleep(ctx, w.long(12*time.Second, 3*time.Second)); err != nil {
 		return err
@@ -160,6 +161,7 @@ func (w *world) stopSender(ctx context.Context, d time.Duration) error {
 
 // fifoKill kills senders while an endpoint is served in strict order.
 func fifoKill(ctx context.Context, w *world) error {
+	w.noted = notedBacklogs
 	w.receiver.turn(take(5 * time.Millisecond))
 	return w.killSenders(ctx, w.times(6, 2), 1500*time.Millisecond)
 }

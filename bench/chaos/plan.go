@@ -4,8 +4,7 @@ import (
 	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
-// faults is the plan, in the order in which they happen: those first that need
-// minutes until all is quiet, while the next ones go on.
+// faults is the plan, in the order in which they happen.
 func faults() []*fault {
 	return []*fault{
 		{number: 29, name: "deliberate-loss", ci: true, run: deliberateLoss,

@@ -9,6 +9,7 @@ import (
 
 // soak draws one fault after the other until its time is over.
 func soak(ctx context.Context, w *world) error {
+	w.noted = notedBacklogs
 	w.receiver.turn(take(10 * time.Millisecond))
 	if err := sleep(ctx, 2*time.Second); err != nil {
 		return err

@@ -25,7 +25,8 @@ type world struct {
 	ended    time.Time // when publishing did
 
 	res    *result
-	losses []time.Time // when what had just been accepted was put at risk
+	noted  time.Duration // see mayRepeat
+	losses []time.Time   // when what had just been accepted was put at risk
 }
 
 // stream is an organization, its events, and its endpoints.
@@ -43,7 +44,7 @@ type stream struct {
 const senders = 2
 
 func newWorld(ctx context.Context, o *options, f *fault, random *rand.Rand) (*world, error) {
-	w := &world{o: o, random: random, toRedis: make(map[string]*proxy.Proxy), res: newResult(f)}
+	w := &world{o: o, noted: notedBundles, random: random, toRedis: make(map[string]*proxy.Proxy), res: newResult(f)}
 	if err := w.start(ctx, f.plan); err != nil {
 		w.close()
 		return nil, err
@@ -86,17 +87,15 @@ func (w *world) start(ctx context.Context, p plan) (err error) {
 		plans = []streamPlan{{rate: 500, endpoints: 1}}
 	}
 	for i := range plans {
-		s, err := w.newStream(ctx, i, plans[i])
-		if err != nil {
+		if err := w.addStream(ctx, i, plans[i]); err != nil {
 			return err
 		}
-		w.streams = append(w.streams, s)
 	}
 	w.receiver.streams.Store(&w.streams)
 	return nil
 }
 
-func (w *world) newStream(ctx context.Context, number int, p streamPlan) (*stream, error) {
+func (w *world) addStream(ctx context.Context, number int, p streamPlan) error {
 	if p.workers == 0 {
 		p.workers = 32
 	}
@@ -105,32 +104,33 @@ func (w *world) newStream(ctx context.Context, number int, p streamPlan) (*strea
 	}
 	key, err := w.stack.CreateKey(ctx, "stream"+strconv.Itoa(number))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s := &stream{plan: p, api: w.stack.API, key: key, payloads: lab.NewPayloads(p.payload), books: newBooks(p.endpoints)}
+	w.streams = append(w.streams, s) // so that its proxies are closed in any case
 	for i := range p.endpoints {
 		host := w.receiver.listener.Addr().String()
 		if p.proxied {
 			link, err := proxy.Start(host)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			s.links, host = append(s.links, link), link.Addr()
 		}
 		path := fmt.Sprintf("/%d/%d", number, i)
 		ids, secrets, err := lab.API{Base: s.api, Key: key}.Subscribe(ctx, 1, func(int) string { return "http://" + host + path }, "call.qualified")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if p.fifo {
 			var changed struct{}
 			if err := (lab.API{Base: s.api, Key: key}).Call(ctx, "PATCH", "/api/v1/webhooks/"+ids[0], map[string]string{"ordering": "fifo"}, &changed); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		s.ids, s.secrets = append(s.ids, ids...), append(s.secrets, secrets...)
 	}
-	return s, nil
+	return nil
 }
 
 // publish has all streams publish until stop is called, which returns when each
@@ -275,17 +275,20 @@ func (w *world) close() {
 	}
 }
 
-// noted is how old a result can be that is not in Redis yet: 50 ms or 64 results
-// are collected, 100 ms out of a backlog, and then stored, for which a busy machine
-// gets the rest.
-const noted = 300 * time.Millisecond
+// How old a result can be that is not in Redis yet. Those of bundles are collected
+// for 50 ms, those out of backlogs for 100 ms, and then stored; a busy machine gets
+// a while more for it.
+const (
+	notedBundles  = 150 * time.Millisecond
+	notedBacklogs = 300 * time.Millisecond
+)
 
 // mayRepeat notes that whatever is in flight now, or has just ended, may come once
 // more: its sender is about to crash.
 func (w *world) mayRepeat() {
 	w.res.DuplicatesAtMost += int(w.receiver.inFlight.Load())
 	for _, s := range w.streams {
-		w.res.DuplicatesAtMost += s.books.since(time.Now().Add(-noted))
+		w.res.DuplicatesAtMost += s.books.since(time.Now().Add(-w.noted))
 	}
 }
 
