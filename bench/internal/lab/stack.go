@@ -68,9 +68,9 @@ func (s *Stack) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.Client = redis.NewClient(&redis.Options{Addr: s.Redis.Addr, DisableIdentity: true})
-	if o.Replica {
+	if s.o.Replica {
 		if err = s.startReplica(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	var master [32]byte
