@@ -18,6 +18,10 @@ const (
 	watchInterval = time.Second
 	watchTimeout  = time.Second // of one sample
 
+	// idleTicks is how many watchIntervals pass between two samples while nobody asks
+	// whether there is room.
+	idleTicks = 5
+
 	// Above fullAt of its limit no new events are accepted, until it is below
 	// roomAt again. A Redis that is quite full refuses even to hand out what is
 	// queued, so the last quarter belongs to what has been accepted.
@@ -56,13 +60,20 @@ func (s *Store) Check(ctx context.Context) error {
 	return s.fail(opCheck, err)
 }
 
-// Watch looks once a second how full Redis is, for Accepting and the metrics,
-// until ctx ends. It returns nil.
+// Watch looks how full Redis is, for Accepting and the metrics, until ctx ends: once
+// a second, but every five seconds while there is room and nobody asks. It returns
+// nil.
 func (s *Store) Watch(ctx context.Context) error {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
-	for {
-		s.sample(ctx)
+	for idle := 0; ; {
+		if s.asked.Swap(false) || s.full.Load() {
+			idle = 0
+		}
+		if idle%idleTicks == 0 {
+			s.sample(ctx)
+		}
+		idle++
 		select {
 		case <-ctx.Done():
 			return nil
@@ -74,6 +85,9 @@ func (s *Store) Watch(ctx context.Context) error {
 // Accepting returns a core.CodeUnavailable error while Redis is too full to
 // accept new events. Without Watch it always returns nil.
 func (s *Store) Accepting() error {
+	if !s.asked.Load() {
+		s.asked.Store(true)
+	}
 	if s.full.Load() {
 		return core.Unavailable("storage is nearly full", nil)
 	}

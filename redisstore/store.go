@@ -98,6 +98,7 @@ type Store struct {
 	backlogs backlogLimits
 	encoders sync.Pool   // of *frame.Encoder
 	full     atomic.Bool // Redis is too full for new events; set by Watch
+	asked    atomic.Bool // Accepting was called since Watch looked
 	noLimit  sync.Once   // said that maxmemory is not set
 
 	durability Durability
