@@ -112,7 +112,7 @@ func (s *Stack) startReplica(ctx context.Context) (err error) {
 	}
 	client := redis.NewClient(&redis.Options{Addr: s.Replica.Addr, DisableIdentity: true})
 	defer client.Close()
-	return client.SlaveOf(ctx, host, port).Err()
+	return client.ReplicaOf(ctx, host, port).Err()
 }
 
 // environment returns the settings of a program.

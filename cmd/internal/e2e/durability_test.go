@@ -171,7 +171,7 @@ func TestReplicaDurability(t *testing.T) {
 	acme.refused(t, `{"type":"lead.created","data":"no replica has it"}`, "key")
 	s.redis.Kill()
 	replica.Resume()
-	if err := replica.Client(t).SlaveOf(t.Context(), "no", "one").Err(); err != nil {
+	if err := replica.Client(t).ReplicaOf(t.Context(), "no", "one").Err(); err != nil {
 		t.Fatal(err)
 	}
 	s.redis = replica

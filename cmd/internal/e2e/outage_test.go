@@ -37,8 +37,7 @@ func TestOutage(t *testing.T) {
 		}},
 		{"answers 503", func(t *testing.T, s *system) (string, func() *receiver) {
 			var healed atomic.Bool
-			var r *receiver
-			r = newReceiver(t, s.ca, func(_ int, _ *received, w http.ResponseWriter) {
+			r := newReceiver(t, s.ca, func(_ int, _ *received, w http.ResponseWriter) {
 				if healed.Load() {
 					w.WriteHeader(http.StatusNoContent)
 					return
