@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,18 +96,17 @@ func TestLimitsUnknown(t *testing.T) {
 		f := newFixture(t, longSchedule)
 		ref := f.endpoint(1)
 		f.store.set(ref, func(e *core.Endpoint) { e.FIFO = true })
-		reads := 0
+		var reads atomic.Int32
 		f.store.recordsFunc = func(context.Context, []core.EndpointRef) error {
-			if reads++; reads == 1 {
+			if reads.Add(1) == 1 {
 				return errDown
 			}
 			return nil
 		}
-		failed := false
+		var failed atomic.Bool
 		f.poster.answer = func(request) egress.Result {
 			time.Sleep(10 * time.Millisecond)
-			if !failed {
-				failed = true
+			if failed.CompareAndSwap(false, true) {
 				return egress.Result{Status: 500}
 			}
 			return egress.Result{Status: 200}
@@ -128,9 +128,9 @@ func TestPauseOutlastsWhatIsInFlight(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFixture(t, longSchedule)
 			ref := f.endpoint(1)
-			requests := 0
+			var requests atomic.Int32
 			f.poster.answer = func(request) egress.Result {
-				switch requests++; requests {
+				switch requests.Add(1) {
 				case 1:
 					time.Sleep(100 * time.Millisecond)
 					return egress.Result{Status: 429, RetryAfter: "3600"}
@@ -236,12 +236,12 @@ func TestPlacesAreShared(t *testing.T) {
 			}
 			return egress.Result{Status: 200}
 		}
-		stop := f.start()
 		for i := range 8 {
 			ref := f.endpoint(i)
 			f.store.set(ref, func(e *core.Endpoint) { e.MaxInFlight = 64 })
 			f.park(ref, i*1000, 1000)
 		}
+		stop := f.start()
 		time.Sleep(4 * time.Minute)
 		f.park(quick, 10_000, 3000)
 		time.Sleep(31 * time.Second)

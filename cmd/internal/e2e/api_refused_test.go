@@ -185,9 +185,7 @@ func accessRefusals() []refusal {
 		{name: "encoded path", method: "GET", path: "/api/v1/web%68ooks", status: 404, code: "not_found"},
 		{name: "dots", method: "GET", path: "/api/v1/x/../webhooks", status: 404, code: "not_found"},
 		{name: "another letter case", method: "GET", path: "/api/v1/Webhooks", status: 404, code: "not_found"},
-		{name: "not built yet: test", method: "POST", path: hook + "/test", status: 404, code: "not_found"},
-		{name: "not built yet: dead letters", method: "GET", path: hook + "/dead-letters", status: 404, code: "not_found"},
-		{name: "not built yet: event", method: "GET", path: "/api/v1/events/evt_1", status: 404, code: "not_found"},
+		{name: "unknown event", method: "GET", path: "/api/v1/events/evt_1", status: 404, code: "not_found"},
 		{name: "admin path", method: "GET", path: "/metrics", status: 404, code: "not_found"},
 		{name: "unknown path without key", method: "GET", path: "/api/v1/nothing", key: "none", status: 404, code: "not_found"},
 

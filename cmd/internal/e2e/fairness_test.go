@@ -42,8 +42,10 @@ func TestFloodHoldsNobodyUp(t *testing.T) {
 		published = append(published, quiet.publish(1, "lead.created", `{"n":1}`))
 	}
 	checkReceived(t, answering.await(1+others), published)
-	if n := len(silent.all()); n != slots/2 {
-		t.Errorf("the flood has %d attempts in flight, want %d: half of the slots", n, slots/2)
+	// Attempts that take long leave their slots: four times as many of them may be in
+	// flight beside the slots.
+	if n := len(silent.all()); n < slots/2 || n > 5*slots {
+		t.Errorf("the flood has %d attempts in flight, want at most %d", n, 5*slots)
 	}
 	held.release()
 	checkReceived(t, silent.await(len(flood)), flood)
