@@ -91,6 +91,21 @@ func refuse(cmds []redis.Cmder, err error) error {
 	return err
 }
 
+// greets reports whether a pipeline is what a new connection begins with, to choose
+// its database for instance. It passes the hooks like any other, but stores nothing;
+// and to ask for more before it is through would take another connection, which
+// begins likewise.
+func greets(cmds []redis.Cmder) bool {
+	for _, cmd := range cmds {
+		switch cmd.Name() {
+		case "hello", "auth", "select", "client", "readonly":
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // fsyncHook lets nothing pass unless Redis answers only what is on its disk. That
 // is asked anew after five seconds and with every new connection: a Redis that was
 // started again may be configured differently.
@@ -113,6 +128,9 @@ func (*fsyncHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return
 // ProcessPipelineHook implements redis.Hook.
 func (h *fsyncHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if greets(cmds) {
+			return next(ctx, cmds)
+		}
 		if err := h.fit(ctx); err != nil {
 			return refuse(cmds, err)
 		}
@@ -192,6 +210,9 @@ func (*replicaHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { retu
 // ProcessPipelineHook implements redis.Hook.
 func (h *replicaHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if greets(cmds) {
+			return next(ctx, cmds)
+		}
 		if h.doubt.Load() {
 			probe := newFence(ctx)
 			_ = next(ctx, probe.cmds()) // its commands know more

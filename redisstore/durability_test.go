@@ -179,3 +179,34 @@ func TestDurabilityValid(t *testing.T) {
 		t.Errorf(`"often": %v, want an ErrDurability`, err)
 	}
 }
+
+// A connection to another database begins with a pipeline of its own, which must
+// not wait for what only a connection can tell.
+func TestDurabilityInAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.WithAppendOnly("always"))
+	server.Client(t).ConfigSet(t.Context(), "no-appendfsync-on-rewrite", "no")
+	for _, d := range []Durability{DurabilityFsync, DurabilityReplica} {
+		at, err := ParseURL(server.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.DB, at.ClientName = 2, "sealpost"
+		client := Open(at, ProfilePublish)
+		t.Cleanup(func() { _ = client.Close() })
+		if err := Confirm(client, d); err != nil {
+			t.Fatal(err)
+		}
+		err = set(t, client, string(d))
+		if d == DurabilityFsync && err != nil {
+			t.Errorf("%s: %v", d, err)
+		}
+		if d == DurabilityReplica && err == nil {
+			t.Errorf("%s: confirmed without a replica", d)
+		}
+		own := server.Client(t)
+		if n := own.DBSize(t.Context()).Val(); n != 0 {
+			t.Errorf("%s: %d keys in database 0", d, n)
+		}
+	}
+}

@@ -134,6 +134,7 @@ func (s *Store) Park(ctx context.Context, ps []core.Parking) (parked []core.Park
 	}()
 	for i := range ps {
 		if err = k.add(ctx, i, &ps[i], e); err != nil {
+			k.replies[i] = nil // not all of its scripts are among them
 			break
 		}
 	}

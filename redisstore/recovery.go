@@ -43,15 +43,15 @@ return redis.call('ZADD', KEYS[1], ARGV[3], text(now + tonumber(ARGV[2])), ARGV[
 var startRecoveryScript = redis.NewScript(`
 local running = redis.call('HGET', KEYS[1], ':running')
 if running == ARGV[1] then return '' end
-if running then return running end
+if running and redis.call('HEXISTS', KEYS[1], running) == 1 then return running end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2], ':running', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local ids = {}
 for _, id in ipairs(redis.call('HKEYS', KEYS[1])) do
-	if id ~= ':running' then ids[#ids+1] = id end
+	if id ~= ':running' and id ~= ARGV[1] then ids[#ids+1] = id end
 end
 table.sort(ids)
-for i = 1, #ids - tonumber(ARGV[4]) do redis.call('HDEL', KEYS[1], ids[i]) end
+for i = 1, #ids + 1 - tonumber(ARGV[4]) do redis.call('HDEL', KEYS[1], ids[i]) end
 return ''
 `)
 
@@ -76,7 +76,7 @@ func (s *Store) StartRecovery(ctx context.Context, r *core.Recovery) error {
 	if err != nil {
 		return err
 	}
-	running, err := startRecoveryScript.Run(ctx, s.client, []string{recoverKey(r.Endpoint.ID)},
+	running, err := s.runDurably(ctx, startRecoveryScript, []string{recoverKey(r.Endpoint.ID)},
 		r.ID, record, core.RecoveryLifetime.Milliseconds(), maxRecoveries).Text()
 	if err != nil {
 		return s.fail(opRecover, err)

@@ -72,7 +72,7 @@ func letterCursorOf(args *fasthttp.Args) (entry string, err error) {
 	if err != nil || sequence == "" {
 		return "", err
 	}
-	if n, err := strconv.ParseUint(sequence, 10, 64); err != nil || ms < 0 || sequence != strconv.FormatUint(n, 10) {
+	if n, err := strconv.ParseUint(sequence, 10, 64); err != nil || ms < 0 || ms == 0 && n == 0 || sequence != strconv.FormatUint(n, 10) {
 		return "", badRequest("cursor", "not a cursor of this list")
 	}
 	return fmt.Sprint(ms, "-", sequence), nil

@@ -113,7 +113,10 @@ func (s *Server) replay(ctx context.Context, e *core.Endpoint, letters []*core.K
 	for i, l := range letters {
 		entries[i] = l.Entry
 	}
-	// The fresh deliveries are stored: they are sent whatever comes now.
+	// The fresh deliveries are stored: they are sent whatever comes now. So the letters
+	// get time of their own to go.
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), extraBudget, errStoreBudget)
+	defer cancel()
 	if err := s.o.Store.RemoveReplayed(ctx, e.Ref(), entries); err != nil {
 		s.o.Logger.Warn("replayed dead letters were not removed", "endpoint", e.ID, "letters", len(entries), "error", err)
 	}

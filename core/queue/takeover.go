@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -74,7 +73,8 @@ func (s *lookout) answered(now time.Time) bool {
 // KEYS[4] -> the queue's bell
 // --
 // ARGV[1] -> prefix of the tasks' hashes
-// ARGV[2] -> how long leases have to be over, in seconds
+// ARGV[2] -> leases that ended by this Unix time are over. It is of the look, not of
+// the script, which a Redis that froze meanwhile may run late
 // ARGV[3] -> how many tasks to take
 // ARGV[4] -> how many rings a bell keeps
 //
@@ -82,7 +82,7 @@ func (s *lookout) answered(now time.Time) bool {
 var takeOverCmd = redis.NewScript(`
 local now = redis.call("TIME")
 local taken, ghosts = 0, 0
-for _, id in ipairs(redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", now[1] - ARGV[2], "LIMIT", 0, ARGV[3])) do
+for _, id in ipairs(redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", ARGV[2], "LIMIT", 0, ARGV[3])) do
 	local key = ARGV[1] .. id
 	redis.call("ZREM", KEYS[1], id)
 	if redis.call("LREM", KEYS[2], 0, id) > 0 then
@@ -142,7 +142,7 @@ func (c *Consumer) takeOverAll(ctx context.Context, look *lookout) error {
 		if over := look.over(queue, lease.Val(), now); !over || !steady {
 			continue
 		}
-		if err := c.takeOverQueue(ctx, queue); err != nil {
+		if err := c.takeOverQueue(ctx, queue, now); err != nil {
 			return err
 		}
 	}
@@ -164,10 +164,10 @@ func (s *lookout) over(queue string, first []redis.Z, now time.Time) bool {
 	return !next.After(now)
 }
 
-func (c *Consumer) takeOverQueue(ctx context.Context, queue string) error {
+// takeOverQueue takes over from one queue what was over at now.
+func (c *Consumer) takeOverQueue(ctx context.Context, queue string, now time.Time) error {
 	keys := []string{asynqKey(queue, leaseSuffix), asynqKey(queue, activeSuffix), asynqKey(queue, pendingSuffix), bellKey(queue)}
-	margin := strconv.Itoa(int(leaseMargin / time.Second))
-	n, err := takeOverCmd.Run(ctx, c.o.Client, keys, taskKeyPrefix(queue), margin, maxTakenOver, maxRings).Int64Slice()
+	n, err := takeOverCmd.Run(ctx, c.o.Client, keys, taskKeyPrefix(queue), now.Add(-leaseMargin).Unix(), maxTakenOver, maxRings).Int64Slice()
 	if err != nil {
 		return fmt.Errorf("take over tasks of queue %s: %w", queue, err)
 	}

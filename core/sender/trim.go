@@ -20,12 +20,16 @@ const (
 // next delivery that is parked above the bounds the backlog is claimed again.
 func (d *drain) trim() (trimmed bool) {
 	now := d.s.now()
-	if now.Sub(d.trimmedAt) < holdInterval {
+	if d.lost || now.Sub(d.trimmedAt) < holdInterval {
 		return false
 	}
 	d.trimmedAt = now
 	for range maxTrims {
 		n, err := d.trimSome()
+		if n > 0 {
+			trimmed = true
+			d.ahead, d.cursor, d.readAt = nil, d.begun, time.Time{} // what was read is gone, in part at least
+		}
 		if err != nil {
 			d.s.logger.Warn("a backlog is above its bounds and could not be trimmed",
 				"organization", d.claim.Endpoint.Organization, "endpoint", d.claim.Endpoint.ID, "error", err)
@@ -34,10 +38,11 @@ func (d *drain) trim() (trimmed bool) {
 		if n == 0 {
 			return trimmed
 		}
-		trimmed = true
-		d.ahead, d.cursor, d.readAt = nil, d.begun, time.Time{} // what was read is gone
 		if d.s.now().Sub(d.heldAt) >= holdInterval {
 			d.holdNow()
+		}
+		if d.lost {
+			return trimmed
 		}
 	}
 	d.trimmedAt = d.trimmedAt.Add(-holdInterval)
