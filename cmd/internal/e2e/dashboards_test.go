@@ -51,7 +51,7 @@ func TestDashboards(t *testing.T) {
 		checkMetrics(t, s, program)
 	}
 	// The last retries are behind, and what they were recorded as is scraped.
-	s.awaitIdle()
+	s.awaitQueues()
 	s.eventually("the end is scraped", func() bool {
 		return number(p.query(`sum(sealpost_sender_deliveries_total{status="failed"})`)) == s.metric("sender", "sealpost_sender_deliveries_total", `status="failed"`)
 	})

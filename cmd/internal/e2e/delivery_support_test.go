@@ -96,10 +96,9 @@ func (s *system) queued(client *redis.Client) map[string]int64 {
 	return waiting
 }
 
-// awaitIdle returns once no task is left anywhere: whatever was accepted so far
-// is delivered, discarded, a dead letter or in a backlog, and if there is none,
-// nothing more will be sent. A task in asynq's archive fails the test, since nobody
-// would ever look at it.
+// awaitIdle returns once nothing is left anywhere: whatever was accepted so far is
+// delivered, discarded or a dead letter, and nothing more will be sent. A task in
+// asynq's archive fails the test, since nobody would ever look at it.
 func (s *system) awaitIdle() {
 	s.t.Helper()
 	s.awaitIdleWithin(patience)
@@ -107,10 +106,24 @@ func (s *system) awaitIdle() {
 
 func (s *system) awaitIdleWithin(limit time.Duration) {
 	s.t.Helper()
+	s.awaitNothing(limit, "no task is left in any queue, and no delivery in any backlog")
+}
+
+// awaitQueues returns once no task is left in a queue. Backlogs may hold more: what
+// waits for its endpoint stays there.
+func (s *system) awaitQueues() {
+	s.t.Helper()
+	s.awaitNothing(patience, "no task is left in any queue", backlogs)
+}
+
+func (s *system) awaitNothing(limit time.Duration, what string, but ...string) {
+	s.t.Helper()
 	client := s.redis.Client(s.t)
-	s.eventuallyWithin(limit, "no task is left in any queue", func() bool {
+	s.eventuallyWithin(limit, what, func() bool {
 		waiting := s.queued(client)
-		delete(waiting, backlogs)
+		for _, name := range but {
+			delete(waiting, name)
+		}
 		for name, n := range waiting {
 			if strings.HasSuffix(name, " archived") {
 				s.t.Fatalf("%d tasks in %s", n, name)
