@@ -75,6 +75,7 @@ type Bundle struct {
 	Deliveries []Delivery
 	Settled    []bool // parallel to Deliveries: settled by an earlier run, to be skipped
 	Mark       Mark   // where settled deliveries are noted; pass it on with Indexes filled in
+	Ended      bool   // the last mark is written, and so the task has ended: for the handler to say
 }
 
 // Mark notes in Redis which deliveries of a bundle are settled, so that a second
@@ -87,4 +88,13 @@ type Mark struct {
 	TTL     time.Duration // how long the bitmap outlives the bundle
 	Indexes []int         // deliveries settled now
 	All     bool          // with these, every delivery of the bundle is settled: the blob goes
+	End     Script        // run behind the mark when All: ends the bundle's task; no Source: nothing is run
+}
+
+// Script is a Lua script for Redis, with what it is called with. All of its keys
+// are of one slot.
+type Script struct {
+	Source string
+	Keys   []string
+	Args   []any
 }

@@ -182,6 +182,28 @@ func TestMark(t *testing.T) {
 	}
 }
 
+// What ends the task runs behind the last mark, and behind no other.
+func TestLastMarkEndsTheTask(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		mark := core.Mark{
+			DoneKey: "sp:{q}:bundle:x:done", Size: 2, TTL: time.Hour, Indexes: []int{0},
+			End: core.Script{
+				Source: "return redis.call('INCRBY', KEYS[2], redis.call('EXISTS', KEYS[1]) * ARGV[1])",
+				Keys:   []string{"sp:{q}:bundle:x:done", "sp:{q}:ended"}, Args: []any{10},
+			},
+		}
+		for _, want := range []int{0, 10, 20} {
+			noError(t, s.Record(ctx, core.Record{Mark: mark}))
+			if n, err := s.client.Get(ctx, "sp:{q}:ended").Int(); n != want || err != nil && err != redis.Nil {
+				t.Errorf("all settled %t: the script made it %d, %v; want %d", mark.All, n, err, want)
+			}
+			mark.All = true
+		}
+	})
+}
+
 func TestMarksAddUp(t *testing.T) {
 	t.Parallel()
 	s, client := setup(t)

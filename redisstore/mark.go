@@ -37,11 +37,12 @@ redis.call('UNLINK', KEYS[2])
 return 1
 `)
 
-// writeMark adds m to the batch.
+// writeMark adds m to the batch, and with the last mark what ends the task.
 func writeMark(ctx context.Context, b *batch, m *core.Mark) {
 	lifetime := max(m.TTL, minMarkLifetime)
 	switch {
 	case m.DoneKey == "":
+		return
 	case m.All && m.BlobKey == "":
 		b.Set(ctx, m.DoneKey, settledBitmap(m.Size), lifetime)
 	case m.All:
@@ -53,6 +54,9 @@ func writeMark(ctx context.Context, b *batch, m *core.Mark) {
 			args = append(args, index)
 		}
 		b.run(ctx, settleSomeScript, []string{m.DoneKey}, args...)
+	}
+	if m.All && m.End.Source != "" {
+		b.run(ctx, redis.NewScript(m.End.Source), m.End.Keys, m.End.Args...)
 	}
 }
 

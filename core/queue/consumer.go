@@ -81,6 +81,7 @@ type Consumer struct {
 	metrics  *consumerMetrics
 	asynqLog *asynqLogger
 	handlers gate
+	ended    ended
 	stopping chan struct{} // closed when no more bundles are to be fetched
 }
 
@@ -141,7 +142,7 @@ func (c *Consumer) lanes(handling context.Context) []lane {
 	var lanes []lane
 	for _, queue := range queueNames(c.o.Shards) {
 		client := &doorbellClient{
-			UniversalClient: &mendedClient{UniversalClient: c.o.Client},
+			UniversalClient: &endedClient{&mendedClient{UniversalClient: c.o.Client}, &c.ended},
 			bell:            bellKey(queue),
 			delays:          queue == retryQueue,
 			calm:            queue == bulkQueue,

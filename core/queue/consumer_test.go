@@ -30,7 +30,14 @@ func (f *fixture) roundTrip() {
 	t := f.t
 	t.Helper()
 	handler, bundles := f.collect()
-	f.consume(handler)
+	f.consume(func(ctx context.Context, b *core.Bundle) error {
+		if f.end(b) != 0 {
+			t.Error("a task has ended without its mark")
+		}
+		f.settleAll(b.Mark)
+		b.Ended = f.end(b) == 1
+		return handler(ctx, b)
+	})
 	p := f.producer()
 	ctx := context.Background()
 
@@ -54,8 +61,8 @@ func (f *fixture) roundTrip() {
 				want, queue = retry, "retry-00"
 			}
 		}
-		mark := core.Mark{DoneKey: "sp:{" + queue + "}:bundle:" + b.ID + ":done", BlobKey: blob, Size: len(want), TTL: ttl}
-		if diff := cmp.Diff(&core.Bundle{ID: b.ID, Queue: queue, Deliveries: want, Settled: make([]bool, len(want)), Mark: mark}, b); diff != "" {
+		mark := core.Mark{DoneKey: "sp:{" + queue + "}:bundle:" + b.ID + ":done", BlobKey: blob, Size: len(want), TTL: ttl, End: b.Mark.End}
+		if diff := cmp.Diff(&core.Bundle{ID: b.ID, Queue: queue, Deliveries: want, Settled: make([]bool, len(want)), Mark: mark, Ended: true}, b); diff != "" {
 			t.Errorf("bundle (-want +got):\n%s", diff)
 		}
 	}

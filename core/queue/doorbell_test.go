@@ -20,6 +20,7 @@ type scriptedClient struct {
 	length    int64 // its answer
 	lengthErr error
 	left      int64 // length of the list behind a poll
+	travelled int   // waits with a poll behind them
 
 	bell    chan struct{} // rings
 	bellErr error
@@ -66,6 +67,11 @@ type scriptedPipeline struct {
 
 func (p *scriptedPipeline) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
 	return p.client.EvalSha(ctx, sha, keys, args...)
+}
+
+func (p *scriptedPipeline) BLPop(ctx context.Context, timeout time.Duration, keys ...string) *redis.StringSliceCmd {
+	p.client.travelled++
+	return p.client.BLPop(ctx, timeout, keys...)
 }
 
 func (p *scriptedPipeline) LLen(context.Context, string) *redis.IntCmd {
@@ -126,8 +132,8 @@ func TestDoorbellHoldsEmptyPolls(t *testing.T) {
 	}{
 		{name: "nobody rings", keys: dequeueKeys, replies: empty, want: maxHold, calls: 1},
 		{name: "a ring brings a task", keys: dequeueKeys, replies: thenTask, rings: []time.Duration{300 * time.Millisecond}, want: 300 * time.Millisecond, calls: 2},
-		{name: "others are faster", keys: dequeueKeys, replies: empty, rings: []time.Duration{300 * time.Millisecond, 400 * time.Millisecond}, want: maxHold + 400*time.Millisecond, calls: 3},
-		{name: "rings do not hold a poll for ever", keys: dequeueKeys, replies: empty, rings: []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}, want: 2 * time.Second, calls: 2},
+		{name: "others are faster", keys: dequeueKeys, replies: empty, rings: []time.Duration{300 * time.Millisecond, 400 * time.Millisecond}, want: maxHold + 400*time.Millisecond, calls: 4},
+		{name: "rings do not hold a poll for ever", keys: dequeueKeys, replies: empty, rings: []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}, want: 2 * time.Second, calls: 3},
 		{name: "a ring before the poll is kept", keys: dequeueKeys, replies: thenTask, before: 1, calls: 2},
 		{name: "a task is given at once", keys: dequeueKeys, replies: thenTask[1:], calls: 1},
 		{name: "a missing script is reported at once", keys: dequeueKeys, replies: []reply{{nil, redis.ErrNoScript}}, calls: 1},
@@ -226,7 +232,7 @@ func TestIdleQueueIsAskedForItsLength(t *testing.T) {
 		polls  int // in addition to the one that finds the queue empty
 	}{
 		{name: "empty", polls: 0},
-		{name: "a bell rang", rings: true, polls: 1},
+		{name: "a bell rang", rings: true, polls: 2}, // and one travelled along with the next wait
 		{name: "a lost bell", length: 1, polls: 1},
 		{name: "an error", err: errors.New("connection refused"), polls: 1},
 	}
@@ -272,6 +278,60 @@ func TestLastTaskNeedsNoFurtherPoll(t *testing.T) {
 				if err := c.EvalSha(t.Context(), "sha", dequeueKeys).Err(); err != nil || inner.asked != 1 {
 					t.Errorf("after the hold: %v, asked %d times; want the task", err, inner.asked)
 				}
+			}
+		})
+	}
+}
+
+// Once the bell has rung, polls travel along with waits: each ring is one round
+// trip, until a wait ends without a ring.
+func TestPollTravelsWithTheWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		inner := newScripted(func(call int) (any, error) {
+			if call == 1 || call > 4 {
+				return nil, redis.Nil
+			}
+			return "message", nil
+		})
+		c := &doorbellClient{UniversalClient: inner, stopping: make(chan struct{})}
+		for i, want := range []struct{ polls, travelled int }{
+			{2, 0}, // finds nothing, waits, and polls when the bell has rung
+			{3, 1},
+			{4, 2},
+		} {
+			time.AfterFunc(100*time.Millisecond, inner.ring)
+			start := time.Now()
+			cmd := c.EvalSha(t.Context(), "sha", dequeueKeys)
+			if cmd.Err() != nil || time.Since(start) != 100*time.Millisecond {
+				t.Fatalf("task %d: %v after %v", i, cmd.Err(), time.Since(start))
+			}
+			if inner.calls != want.polls || inner.travelled != want.travelled {
+				t.Errorf("task %d: %d polls, %d travelled along; want %+v", i, inner.calls, inner.travelled, want)
+			}
+		}
+		for range 3 { // nobody rings: the last poll travels, then the length is asked for
+			if err := c.EvalSha(t.Context(), "sha", dequeueKeys).Err(); !errors.Is(err, redis.Nil) {
+				t.Fatal(err)
+			}
+		}
+		if inner.calls != 5 || inner.travelled != 3 || inner.asked != 2 {
+			t.Errorf("%d polls, %d travelled along, asked for the length %d times; want 5, 3, 2", inner.calls, inner.travelled, inner.asked)
+		}
+	})
+}
+
+// A task that a poll took along with a wait is given, whatever became of the wait.
+func TestPollAfterAWaitThatEnded(t *testing.T) {
+	t.Parallel()
+	for _, bellErr := range []error{nil, redis.ErrNoScript, errors.New("connection refused")} {
+		synctest.Test(t, func(t *testing.T) {
+			inner := newScripted(func(int) (any, error) { return "message", nil })
+			c := &doorbellClient{UniversalClient: inner, stopping: make(chan struct{}), rang: true, seen: seenEmpty}
+			inner.bellErr = bellErr
+			cmd := c.EvalSha(t.Context(), "sha", dequeueKeys)
+			if cmd.Err() != nil || cmd.Val() != "message" {
+				t.Errorf("the wait ended with %v: %v, %v; want the task", bellErr, cmd.Val(), cmd.Err())
 			}
 		})
 	}

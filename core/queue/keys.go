@@ -44,6 +44,7 @@ const (
 	pausedSuffix    = ":paused"
 	activeSuffix    = ":active"
 	leaseSuffix     = ":lease"
+	processedSuffix = ":processed"
 	scheduledSuffix = ":scheduled"
 	retrySuffix     = ":retry"
 )

@@ -69,7 +69,11 @@ func (c *Consumer) handler(queue string) asynq.Handler {
 		if err := c.waitUntilDue(ctx, b); err != nil {
 			return err
 		}
-		return c.o.Handler(ctx, b)
+		err = c.o.Handler(ctx, b)
+		if err == nil && b.Ended {
+			c.ended.add(ctx, b.ID)
+		}
+		return err
 	})
 }
 
@@ -82,6 +86,7 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 	}
 	encoded, size := p.frame, p.deliveries
 	b := &core.Bundle{ID: id, Queue: queue, Bulk: queue == bulkQueue, Mark: core.Mark{DoneKey: doneKey(queue, id), TTL: inlineMarkTTL}}
+	b.Mark.End = endOf(queue, id, b.Mark.DoneKey, c.o.Now())
 	if encoded == nil {
 		b.Mark.BlobKey, b.Mark.TTL = blobKey(queue, id), markTTL
 	}

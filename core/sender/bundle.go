@@ -286,6 +286,7 @@ func (r *run) finish() error {
 		r.collected = left
 	}
 	if r.done == len(r.b.Deliveries) {
+		r.b.Ended = true // by the record that brought the last mark
 		return nil
 	}
 	return r.err

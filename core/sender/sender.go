@@ -253,7 +253,9 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 	if r.pending == 0 {
 		// Nothing is pending, yet the task is here: its end was not noted. The mark
 		// says once more that all is settled, and lets the blob go.
-		return r.books.record(r.detached, nil, r.done)
+		err := r.books.record(r.detached, nil, r.done)
+		b.Ended = err == nil
+		return err
 	}
 	r.admitted = r.admission.enter(ctx, r.pending, s.startLimit, s.draining)
 	defer func() { r.leaveAdmission(r.admitted) }()

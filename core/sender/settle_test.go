@@ -77,6 +77,33 @@ func TestFailingRetryHoldsUpItselfAlone(t *testing.T) {
 	})
 }
 
+// The last mark ends the task: of one delivery, of several, and of what an earlier
+// run has settled.
+func TestLastMarkEndsTheTask(t *testing.T) {
+	t.Parallel()
+	for _, settled := range []int{0, 1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t, nil)
+			b := f.bundle(repeat(f.endpoint(1), 2)...)
+			b.Settled = make([]bool, 2)
+			for i := range settled {
+				b.Settled[i] = true
+			}
+			ended := false
+			f.store.recordFunc = func(r core.Record) error {
+				ended = ended || r.Mark.All
+				if b.Ended {
+					t.Error("it is said to have ended before")
+				}
+				return nil
+			}
+			if err := f.Handle(t.Context(), b); err != nil || !b.Ended || !ended {
+				t.Errorf("%d settled before: %v, ended: %t, last mark: %t", settled, err, b.Ended, ended)
+			}
+		})
+	}
+}
+
 func TestSettlingEndsInAnError(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -114,8 +141,8 @@ func TestSettlingEndsInAnError(t *testing.T) {
 					b.Deliveries[i].Attempts = tt.spent
 				}
 				start := time.Now()
-				if err := f.Handle(t.Context(), b); !errors.Is(err, errDown) {
-					t.Errorf("Handle = %v; want %v", err, errDown)
+				if err := f.Handle(t.Context(), b); !errors.Is(err, errDown) || b.Ended {
+					t.Errorf("Handle = %v, ended: %t; want %v, not ended", err, b.Ended, errDown)
 				}
 				if took := time.Since(start); took < settlePatience || took > 2*settlePatience {
 					t.Errorf("gave up after %v; want about %v", took, settlePatience)
