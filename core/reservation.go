@@ -20,6 +20,14 @@ type Reservation struct {
 	Answer       []byte   // the answer to give again; set when the claim is finished
 }
 
+// Keyed is a reservation whose answer speaks of deliveries that are stored
+// together, of those from From to before To.
+type Keyed struct {
+	Reservation
+	From, To int
+	Noted    bool // the answer stands since these deliveries do; set by who stored them
+}
+
 // ReservationState is what became of a claim.
 type ReservationState struct {
 	Kind       ReservationKind

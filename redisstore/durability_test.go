@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
@@ -208,5 +209,44 @@ func TestDurabilityInAnotherDatabase(t *testing.T) {
 		if n := own.DBSize(t.Context()).Val(); n != 0 {
 			t.Errorf("%s: %d keys in database 0", d, n)
 		}
+	}
+}
+
+// An answer is given again only when it is confirmed where it is read: it may have
+// been stored, with what it speaks of, by a gateway that never heard of a replica
+// that has it.
+func TestAnswersAreConfirmed(t *testing.T) {
+	t.Parallel()
+	master, replica := withReplica(t)
+	own := master.Client(t)
+	client := confirming(t, master, DurabilityReplica)
+	store, err := New(Options{Client: own, Durability: DurabilityReplica, Confirmed: client})
+	noError(t, err)
+	awaitReplica(t, store, client, "first")
+	a := reservation("k", "a", "body")
+	begin(t, store, a)
+
+	replica.Pause()
+	noError(t, store.Finish(t.Context(), []core.Reservation{a})) // as a script does that stores a task
+	if _, _, err := store.Begin(t.Context(), nil, []core.Reservation{a}, core.Draws{}); core.CodeOf(err) != core.CodeUnavailable {
+		t.Errorf("without a replica: %v, want %s", err, core.CodeUnavailable)
+	}
+	fresh := reservation("l", "b", "body")
+	if state := begin(t, store, fresh); state.Kind != core.ReservationGranted {
+		t.Errorf("a new key without a replica: %+v, want it granted", state)
+	}
+	replica.Resume()
+	awaitReplica(t, store, client, "second")
+	answered := core.ReservationState{Kind: core.ReservationAnswered, Answer: a.Answer}
+	if diff := cmp.Diff(answered, begin(t, store, a)); diff != "" {
+		t.Errorf("with a replica (-want +got):\n%s", diff)
+	}
+
+	// A master that has taken over without the answer grants the claim again.
+	successor := redistest.Start(t)
+	store, err = New(Options{Client: own, Confirmed: successor.Client(t)})
+	noError(t, err)
+	if state := begin(t, store, a); state.Kind != core.ReservationGranted {
+		t.Errorf("at another master: %+v, want it granted", state)
 	}
 }

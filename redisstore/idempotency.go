@@ -69,9 +69,7 @@ func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Res
 	}
 	claims := make([]*redis.Cmd, len(rs))
 	for i := range rs {
-		r := &rs[i]
-		claims[i] = b.run(ctx, beginScript, []string{idempotencyKey(r.Organization, r.Key)},
-			r.BodyHash[:], r.Owner, r.EventID, core.ReservationLease.Milliseconds(), core.IdempotencyLifetime.Milliseconds())
+		claims[i] = b.claim(ctx, &rs[i])
 	}
 	drawn := b.draw(ctx, draws)
 	if err := b.exec(ctx); err != nil {
@@ -92,7 +90,51 @@ func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Res
 		}
 		states[i] = state
 	}
+	if err := s.confirmAnswered(ctx, rs, states); err != nil {
+		return nil, nil, s.fail(opBegin, err)
+	}
 	return versions, states, nil
+}
+
+// claim adds the claim on an idempotency key.
+func (b *batch) claim(ctx context.Context, r *core.Reservation) *redis.Cmd {
+	return b.run(ctx, beginScript, []string{idempotencyKey(r.Organization, r.Key)},
+		r.BodyHash[:], r.Owner, r.EventID, core.ReservationLease.Milliseconds(), core.IdempotencyLifetime.Milliseconds())
+}
+
+// confirmAnswered makes sure that an answer is not given again before what it speaks
+// of is stored as Durability asks: both may have been stored by a gateway that was
+// never told that a replica has them. The claim is made again over the connection that
+// is confirmed, behind a write, so that what is read is what is waited for, whichever
+// server has become the master meanwhile; one that has never heard of the claim
+// grants it.
+func (s *Store) confirmAnswered(ctx context.Context, rs []core.Reservation, states []core.ReservationState) error {
+	if s.durable == s.client {
+		return nil
+	}
+	var indexes []int
+	var claims []*redis.Cmd
+	b := s.durableBatch()
+	for i := range states {
+		if states[i].Kind == core.ReservationAnswered {
+			indexes, claims = append(indexes, i), append(claims, b.claim(ctx, &rs[i]))
+		}
+	}
+	if len(claims) == 0 {
+		return nil
+	}
+	b.Set(ctx, fenceKey, "", 0)
+	if err := b.exec(ctx); err != nil {
+		return err
+	}
+	for k, i := range indexes {
+		state, err := parseState(claims[k])
+		if err != nil {
+			return err
+		}
+		states[i] = state
+	}
+	return nil
 }
 
 func parseState(reply *redis.Cmd) (core.ReservationState, error) {
@@ -125,16 +167,35 @@ func parseState(reply *redis.Cmd) (core.ReservationState, error) {
 	return core.ReservationState{}, fmt.Errorf("reply %v to a claim", values)
 }
 
-// finishScript stores the answer of a claim that is still the owner's.
+// luaFinish defines finish, which stores the answer of a claim that is still the
+// owner's. It returns 1 if it has, 0 if the claim is another's or gone.
+const luaFinish = `
+local function finish(claim, owner, answer, lifetime)
+	if redis.call('HGET', claim, 'owner') ~= owner then return 0 end
+	redis.call('HSET', claim, 'answer', answer)
+	redis.call('PEXPIRE', claim, lifetime)
+	return 1
+end
+`
+
+// finishScript stores the answer of a claim.
 //
-// KEYS: idempotencyKey. ARGV: owner, answer, lifetime in ms. Reply: 1 stored; 0
-// the claim is another's or gone.
-var finishScript = redis.NewScript(`
-if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'answer', ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 1
-`)
+// KEYS: idempotencyKey. ARGV: owner, answer, lifetime in ms. Reply: that of finish.
+var finishScript = redis.NewScript(luaFinish + `return finish(KEYS[1], ARGV[1], ARGV[2], ARGV[3])`)
+
+// Finishing is Finish as a part of another script, of one that stores what the
+// answer speaks of. The two are atomic then; a Redis Cluster has their keys in
+// different places.
+type Finishing struct{}
+
+// Lua defines the local function finish(key, a, b, c), which stores an answer and
+// returns 1, or 0 when the claim is another's or gone.
+func (Finishing) Lua() string { return luaFinish }
+
+// Claim returns the arguments of finish for a claim and its answer.
+func (Finishing) Claim(r *core.Reservation) (key string, args [3]any) {
+	return idempotencyKey(r.Organization, r.Key), [3]any{r.Owner, r.Answer, core.IdempotencyLifetime.Milliseconds()}
+}
 
 // Finish stores the answers of claims, to be given again for
 // core.IdempotencyLifetime from now, in one round trip. A claim that another
@@ -146,9 +207,8 @@ func (s *Store) Finish(ctx context.Context, rs []core.Reservation) error {
 	defer s.metrics.took(opFinish, time.Now())
 	b := s.batch()
 	for i := range rs {
-		r := &rs[i]
-		b.run(ctx, finishScript, []string{idempotencyKey(r.Organization, r.Key)},
-			r.Owner, r.Answer, core.IdempotencyLifetime.Milliseconds())
+		key, args := Finishing{}.Claim(&rs[i])
+		b.run(ctx, finishScript, []string{key}, args[:]...)
 	}
 	return s.fail(opFinish, b.exec(ctx))
 }

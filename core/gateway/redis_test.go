@@ -23,7 +23,7 @@ type memoryQueue struct {
 	deliveries []core.Delivery
 }
 
-func (q *memoryQueue) Enqueue(_ context.Context, ds []core.Delivery) []error {
+func (q *memoryQueue) EnqueueKeyed(_ context.Context, ds []core.Delivery, _ []core.Keyed) []error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.deliveries = append(q.deliveries, ds...)

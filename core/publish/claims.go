@@ -91,6 +91,7 @@ func (f *flush) reserve(organization, key string, hash [32]byte, eventID string)
 	f.claims = append(f.claims, core.Reservation{
 		Organization: organization, Key: key, BodyHash: hash, Owner: core.NewToken(), EventID: eventID,
 	})
+	f.kept = append(f.kept, false)
 	return len(f.claims) - 1
 }
 

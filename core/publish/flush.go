@@ -44,9 +44,11 @@ type flush struct {
 	index         map[string]int // name → index
 	claims        []core.Reservation
 	states        []core.ReservationState // parallel to claims
-	firsts        map[repeat]*outcome     // of the batch whose events are being claimed
-	draws         []core.Draw             // parallel to waiters; none without a quota
-	drawClaims    [][2]int                // parallel to draws: from which to which claim
+	kept          []bool                  // parallel to claims: the answer has been kept already
+	keyed         answering
+	firsts        map[repeat]*outcome // of the batch whose events are being claimed
+	draws         []core.Draw         // parallel to waiters; none without a quota
+	drawClaims    [][2]int            // parallel to draws: from which to which claim
 	deliveries    []core.Delivery
 	owners        []*outcome // parallel to deliveries
 	parkings      parkings
@@ -116,6 +118,7 @@ func (f *flush) reset() {
 	clear(f.index)
 	clear(f.claims)
 	clear(f.states)
+	f.keyed.reset()
 	clear(f.firsts)
 	clear(f.draws)
 	clear(f.deliveries)
@@ -124,7 +127,7 @@ func (f *flush) reset() {
 	clear(f.finished)
 	clear(f.released)
 	f.waiters, f.organizations, f.names = f.waiters[:0], f.organizations[:0], f.names[:0]
-	f.claims, f.states = f.claims[:0], nil
+	f.claims, f.states, f.kept = f.claims[:0], nil, f.kept[:0]
 	f.draws, f.drawClaims = f.draws[:0], f.drawClaims[:0]
 	f.deliveries, f.owners = f.deliveries[:0], f.owners[:0]
 	f.finished, f.released = f.finished[:0], f.released[:0]
@@ -224,11 +227,15 @@ func (f *flush) enqueue(ctx context.Context, part []*waiter) {
 			continue
 		}
 		o := &f.organizations[w.organization]
+		first := f.mark()
 		for i := range w.outcomes {
 			if out := &w.outcomes[i]; out.event != nil {
+				m := f.mark()
 				f.fanOut(o, out)
+				f.keep(out.claim, m, out.compose)
 			}
 		}
+		f.keep(w.claim, first, w.compose)
 	}
 	f.push(ctx)
 }
@@ -262,16 +269,18 @@ func (f *flush) push(ctx context.Context) {
 	clear(f.deliveries)
 	clear(f.owners)
 	f.deliveries, f.owners = f.deliveries[:0], f.owners[:0]
+	f.keyed.reset()
 	f.parkings.reset()
 }
 
 // pushQueue enqueues what does not go to backlogs.
 func (f *flush) pushQueue(ctx context.Context) {
-	for i, err := range f.p.o.Queue.Enqueue(ctx, f.deliveries) {
+	for i, err := range f.p.o.Queue.EnqueueKeyed(ctx, f.deliveries, f.keyed.all) {
 		if err != nil {
 			f.fail(f.owners[i], err)
 		}
 	}
+	f.noteKept()
 }
 
 // fail notes that a delivery of out is not confirmed.

@@ -120,4 +120,4 @@ func BenchmarkPublish(b *testing.B) {
 
 type discard struct{}
 
-func (discard) Enqueue(context.Context, []core.Delivery) []error { return nil }
+func (discard) EnqueueKeyed(context.Context, []core.Delivery, []core.Keyed) []error { return nil }

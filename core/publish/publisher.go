@@ -51,10 +51,14 @@ type Store interface {
 
 // Queue stores deliveries durably.
 type Queue interface {
-	// Enqueue returns nil when all deliveries are stored, else an error for each
+	// EnqueueKeyed returns nil when all deliveries are stored, else an error for each
 	// of them, in order, nil for those that are. An error that is core.ErrNotStored
 	// is certain, any other may be a delivery that is stored. It does not keep ds.
-	Enqueue(ctx context.Context, ds []core.Delivery) []error
+	//
+	// Where it can it keeps the answers of reservations together with the deliveries
+	// of which they speak, and says so in keyed: neither is stored without the other.
+	// keyed is in the order of its deliveries.
+	EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed []core.Keyed) []error
 }
 
 // Backlog stores the deliveries of endpoints that are not sent to at once.

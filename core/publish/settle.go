@@ -72,21 +72,40 @@ func (f *flush) conclude(w *waiter) (keyed bool) {
 		w.err = w.skipped
 	case failed != nil:
 		w.err = asUnavailable(detailUnconfirmed, failed)
-	case w.request.Batch:
-		w.answer = appendBatch(nil, w.outcomes)
-	case w.outcomes[0].err != nil:
+	case !w.request.Batch && w.outcomes[0].err != nil:
 		w.err = w.outcomes[0].err
+	case w.claim >= 0:
+		w.answer = f.answerTo(w.claim, w.compose)
 	default:
-		w.answer = appendItem(nil, &w.outcomes[0])
+		w.answer = w.compose()
 	}
 	if w.claim >= 0 && w.err == nil {
-		f.finish(w.claim, w.answer)
-		keyed = true
+		keyed = f.finish(w.claim, w.answer)
 	} else if w.claim >= 0 && w.nothingStored() {
 		f.release(w.claim)
 		keyed = true
 	}
 	return keyed
+}
+
+// compose returns the answer to a request whose deliveries are all stored.
+func (w *waiter) compose() []byte {
+	if w.request.Batch {
+		return appendBatch(nil, w.outcomes)
+	}
+	return appendItem(nil, &w.outcomes[0])
+}
+
+// compose returns the answer to an event whose deliveries are all stored.
+func (o *outcome) compose() []byte { return appendItem(nil, o) }
+
+// answerTo returns the answer of a claim: the one that was made when its deliveries
+// were, if there is one.
+func (f *flush) answerTo(claim int, compose func() []byte) []byte {
+	if answer := f.claims[claim].Answer; answer != nil {
+		return answer
+	}
+	return compose()
 }
 
 // concludeItems closes the claims of w's own events and returns the first
@@ -107,8 +126,7 @@ func (f *flush) concludeItems(w *waiter) (failed error, keyed bool) {
 			f.release(out.claim)
 			keyed = true
 		case out.failed == nil:
-			f.finish(out.claim, appendItem(nil, out))
-			keyed = true
+			keyed = f.finish(out.claim, f.answerTo(out.claim, out.compose)) || keyed
 		}
 	}
 	return failed, keyed
@@ -127,10 +145,16 @@ func (w *waiter) nothingStored() bool {
 	return true
 }
 
-func (f *flush) finish(claim int, answer []byte) {
+// finish lists a claim whose answer is to be kept. It reports false when that has
+// been done together with what the answer speaks of.
+func (f *flush) finish(claim int, answer []byte) bool {
+	if f.kept[claim] {
+		return false
+	}
 	r := f.claims[claim]
 	r.Answer = answer
 	f.finished = append(f.finished, r)
+	return true
 }
 
 // release forgets a claim whose events have definitely not been stored. One

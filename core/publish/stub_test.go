@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -149,14 +150,22 @@ func (s *stubStore) Finish(ctx context.Context, rs []core.Reservation) error {
 			return err
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range rs {
-		if held := s.claims[r.Organization+" "+r.Key]; held != nil && held.Owner == r.Owner {
-			held.done, held.Answer = true, r.Answer
-		}
+	for i := range rs {
+		s.finish(&rs[i])
 	}
 	return nil
+}
+
+// finish reports whether the claim is still its owner's.
+func (s *stubStore) finish(r *core.Reservation) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.claims[r.Organization+" "+r.Key]
+	if held == nil || held.Owner != r.Owner {
+		return false
+	}
+	held.done, held.Answer = true, r.Answer
+	return true
 }
 
 func (s *stubStore) Release(_ context.Context, rs []core.Reservation) error {
@@ -175,19 +184,37 @@ func (s *stubStore) Release(_ context.Context, rs []core.Reservation) error {
 // stubQueue remembers what it was given. enqueueFunc decides the answer.
 type stubQueue struct {
 	enqueueFunc func(ctx context.Context, ds []core.Delivery) []error
+	answers     *stubStore // keeps answers with the deliveries; nil: none is kept
 
 	mu    sync.Mutex
 	calls [][]core.Delivery
+	keyed []core.Keyed
 }
 
-func (q *stubQueue) Enqueue(ctx context.Context, ds []core.Delivery) []error {
+func (q *stubQueue) EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed []core.Keyed) []error {
 	q.mu.Lock()
 	q.calls = append(q.calls, append([]core.Delivery(nil), ds...))
+	q.keyed = append(q.keyed, keyed...)
 	q.mu.Unlock()
+	var errs []error
 	if q.enqueueFunc != nil {
-		return q.enqueueFunc(ctx, ds)
+		errs = q.enqueueFunc(ctx, ds)
 	}
-	return nil
+	q.keep(keyed, errs)
+	return errs
+}
+
+// keep keeps the answers of what is stored, if there is a store for them.
+func (q *stubQueue) keep(keyed []core.Keyed, errs []error) {
+	if q.answers == nil {
+		return
+	}
+	for i := range keyed {
+		k := &keyed[i]
+		if errs == nil || !slices.ContainsFunc(errs[k.From:k.To], func(err error) bool { return err != nil }) {
+			k.Noted = q.answers.finish(&k.Reservation)
+		}
+	}
 }
 
 // stored returns "event endpoint" of all deliveries in order.

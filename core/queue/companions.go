@@ -7,17 +7,22 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
 )
 
 // companions are the commands that travel with asynq's enqueue script in one
-// round trip: the blob before it, the bell after it. asynq knows nothing of
-// them; they reach the client that it was given through the context.
+// round trip: the blob before it, the bell after it, and answers, which become a part
+// of it. asynq knows nothing of them; they reach the client that it was given through
+// the context.
 type companions struct {
 	blobKey string // "": no blob
 	blob    []byte
 	blobTTL time.Duration
-	bell    string // key of the bell to ring if the task can run at once
+	bell    string       // key of the bell to ring if the task can run at once
+	keyed   []core.Keyed // whose answers are kept with the task
 
+	noted     bool  // the answers of keyed
 	blobErr   error // why the blob was not written
 	scriptErr error // of the script; asynq turns it into text
 }
@@ -29,24 +34,44 @@ func withCompanions(ctx context.Context, c *companions) context.Context {
 }
 
 // companionClient is the Redis client of the producer's asynq.Client.
-type companionClient struct{ redis.UniversalClient }
+type companionClient struct {
+	redis.UniversalClient
+	noter noter
+}
 
 // EvalSha runs a script by its digest. After NOSCRIPT asynq calls Eval, and the
 // companions travel again, which changes nothing.
 func (c *companionClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
-	return c.run(ctx, keys, func(r redis.Scripter) *redis.Cmd { return r.EvalSha(ctx, sha, keys, args...) })
+	with, ok := ctx.Value(companionsKey{}).(*companions)
+	if !ok {
+		return c.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	}
+	if len(with.keyed) == 0 {
+		return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return r.EvalSha(ctx, sha, keys, args...) })
+	}
+	if !c.noter.knows(sha) {
+		cmd := redis.NewCmd(ctx)
+		cmd.SetErr(unknownScript{})
+		return cmd
+	}
+	allKeys, allArgs := c.noter.extend(keys, args, with)
+	return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return c.noter.evalSha(ctx, r, sha, allKeys, allArgs) })
 }
 
 // Eval runs a script by its text.
 func (c *companionClient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
-	return c.run(ctx, keys, func(r redis.Scripter) *redis.Cmd { return r.Eval(ctx, script, keys, args...) })
-}
-
-func (c *companionClient) run(ctx context.Context, keys []string, script func(redis.Scripter) *redis.Cmd) *redis.Cmd {
 	with, ok := ctx.Value(companionsKey{}).(*companions)
 	if !ok {
-		return script(c.UniversalClient)
+		return c.UniversalClient.Eval(ctx, script, keys, args...)
 	}
+	if len(with.keyed) == 0 {
+		return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return r.Eval(ctx, script, keys, args...) })
+	}
+	allKeys, allArgs := c.noter.extend(keys, args, with)
+	return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return c.noter.eval(ctx, r, script, allKeys, allArgs) })
+}
+
+func (c *companionClient) run(ctx context.Context, with *companions, keys []string, script func(redis.Scripter) *redis.Cmd) *redis.Cmd {
 	pipe := c.Pipeline()
 	var blob *redis.StatusCmd
 	if with.blobKey != "" {
@@ -58,6 +83,9 @@ func (c *companionClient) run(ctx context.Context, keys []string, script func(re
 		ring(ctx, pipe, with.bell, 1)
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
+	if len(with.keyed) > 0 {
+		with.noted = kept(cmd) == len(with.keyed)
+	}
 	with.scriptErr, with.blobErr = cmd.Err(), nil
 	if blob != nil && !errors.Is(blob.Err(), redis.Nil) { // nil: it is there already
 		with.blobErr = blob.Err()

@@ -36,6 +36,7 @@ const (
 type ProducerOptions struct {
 	Options
 	TaskTimeout time.Duration // whole seconds, at least 1 s; 0: DefaultTaskTimeout
+	Finishing   Finishing     // keeps answers with tasks; nil: that is left to the caller
 }
 
 // Producer puts deliveries into the queues. It is safe for concurrent use, holds
@@ -65,7 +66,7 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	}
 	p := &Producer{
 		o:       o,
-		client:  asynq.NewClientFromRedisClient(&companionClient{UniversalClient: o.Client}),
+		client:  asynq.NewClientFromRedisClient(&companionClient{UniversalClient: o.Client, noter: noter{finishing: o.Finishing}}),
 		metrics: metrics,
 	}
 	p.scratch.New = func() any { return new(frame.Encoder) }
@@ -82,12 +83,22 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 // Lost replies are sent again under the same id until ctx ends. Without a
 // deadline in ctx, Enqueue gives up after 10 s.
 func (p *Producer) Enqueue(ctx context.Context, ds []core.Delivery) []error {
+	return p.EnqueueKeyed(ctx, ds, nil)
+}
+
+// EnqueueKeyed is Enqueue that keeps the answers of reservations with the deliveries
+// of which they speak, and notes in keyed for which it has: neither is stored without
+// the other. That can be done where these deliveries fit into one bundle, not in a
+// Redis Cluster, and for who still holds the reservation. keyed is in the order of
+// its deliveries, without overlaps. After an error an answer may have been kept, too,
+// but then what it speaks of is stored.
+func (p *Producer) EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed []core.Keyed) []error {
 	parts := split(ds)
 	failed := make([]error, len(parts))
 	ctx, cancel := withPatience(ctx)
 	defer cancel()
 	each(len(parts), parallelBundles, func(i int) {
-		failed[i] = p.sendBundle(ctx, ds[parts[i].from:parts[i].to], time.Time{})
+		failed[i] = p.sendBundle(ctx, ds[parts[i].from:parts[i].to], time.Time{}, within(keyed, parts[i]))
 	})
 	var errs []error
 	for i, err := range failed {
@@ -112,7 +123,7 @@ func (p *Producer) Retry(ctx context.Context, ds []core.Delivery) []error {
 	ctx, cancel := withPatience(ctx)
 	defer cancel()
 	each(len(ds), parallelRetries, func(i int) {
-		errs[i] = p.send(ctx, retryQueue, retryID(&ds[i]), ds[i:i+1], p.future(ds[i].Due), false)
+		errs[i] = p.send(ctx, retryQueue, retryID(&ds[i]), ds[i:i+1], p.future(ds[i].Due), false, nil)
 	})
 	for _, err := range errs {
 		if err != nil {
@@ -140,7 +151,7 @@ func (p *Producer) Defer(ctx context.Context, ds []core.Delivery, due time.Time)
 	failed := make([]error, len(parts))
 	each(len(parts), parallelBundles, func(i int) {
 		bundle := later[parts[i].from:parts[i].to]
-		failed[i] = p.sendBundle(ctx, bundle, p.future(latestDue(bundle, nil)))
+		failed[i] = p.sendBundle(ctx, bundle, p.future(latestDue(bundle, nil)), nil)
 	})
 	for _, err := range failed {
 		if err != nil {
@@ -177,7 +188,7 @@ func latestDue(ds []core.Delivery, settled []bool) time.Time {
 // sendBundle sends ds, which are all Bulk or none, as a bundle with an id of its
 // own: to the bulk queue or a deliver queue, or to the retry queue when it has to
 // wait until at.
-func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.Time) error {
+func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.Time, keyed []core.Keyed) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return core.Unavailable("no id for a bundle", err)
@@ -190,7 +201,7 @@ func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.T
 	default:
 		queue = deliverQueue(int(p.shard.Add(1) % uint32(p.o.Shards)))
 	}
-	return p.send(ctx, queue, id.String(), ds, at, true)
+	return p.send(ctx, queue, id.String(), ds, at, true, keyed)
 }
 
 // taskOptions returns the options of a task. asynq's retry counter never ends

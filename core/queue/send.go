@@ -24,8 +24,9 @@ const (
 
 // send stores ds as one task, to be run at once or not before at. fresh says that
 // the id was drawn for this call. Its error is a *core.Error and means that the
-// bundle is not confirmed.
-func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time, fresh bool) error {
+// bundle is not confirmed. The answers of keyed are kept with the task, unless that
+// cannot be done; whether they are is noted in them.
+func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time, fresh bool, keyed []core.Keyed) error {
 	scratch := p.scratch.Get().(*frame.Encoder)
 	defer func() {
 		if scratch.Retainable() {
@@ -37,6 +38,9 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 		return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for the queue", Err: err}
 	}
 	with := companions{bell: bellKey(queue)}
+	if p.o.Finishing != nil && !p.o.isCluster() {
+		with.keyed = keyed
+	}
 	var payload []byte
 	if len(ds) == 1 && len(encoded) <= maxInline {
 		// A Cluster client sends a command again by itself when its reply is lost.
@@ -53,6 +57,9 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 		p.metrics.unconfirmed.Inc()
 		return core.Unavailable("the queue did not confirm", fmt.Errorf("enqueue bundle %s: %w", id, err))
 	}
+	for i := range with.keyed {
+		with.keyed[i].Noted = with.noted
+	}
 	p.metrics.bundles.Inc()
 	p.metrics.deliveries.Observe(float64(len(ds)))
 	p.metrics.stored.Observe(float64(len(encoded)))
@@ -64,7 +71,7 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, with *companions) error {
 	withCtx := withCompanions(ctx, with)
 	for try := 0; ; try++ {
-		with.blobErr, with.scriptErr = nil, nil
+		with.noted, with.blobErr, with.scriptErr = false, nil, nil
 		_, err := p.client.EnqueueContext(withCtx, task)
 		if err == nil || errors.Is(err, asynq.ErrTaskIDConflict) {
 			// A conflict is our own id: an earlier try, whose reply was lost,

@@ -80,7 +80,7 @@ func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Ke
 	if err != nil {
 		return b, err
 	}
-	b.producer, err = queue.NewProducer(queue.ProducerOptions{Options: b.queueOptions(publishing)})
+	b.producer, err = queue.NewProducer(queue.ProducerOptions{Options: b.queueOptions(publishing), Finishing: redisstore.Finishing{}})
 	if err != nil {
 		return b, err
 	}

@@ -1,0 +1,123 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// Finishing tells how the answer of a reservation is kept, so that it is kept by
+// the very script that stores a task: then neither is ever there without the other,
+// wherever a gateway dies or a connection breaks. The keys of both have to be within
+// reach of one script, which they are not in a Redis Cluster.
+type Finishing interface {
+	// Lua defines the local function finish(key, a, b, c), which returns 1 if it has
+	// kept the answer.
+	Lua() string
+	// Claim returns its arguments for a reservation.
+	Claim(r *core.Reservation) (key string, args [3]any)
+}
+
+// notingLua runs asynq's script and then keeps the answers: whatever happens to
+// those, it must not make a failure of what has been stored.
+//
+// KEYS: asynq's; the key without which the task is good for nothing; the claims.
+// ARGV: asynq's; three for each claim; how many KEYS and ARGV are asynq's. Reply:
+// asynq's reply, and how many answers were kept.
+const notingLua = `
+%s
+local reply = (function()
+%s
+end)()
+local keys, args = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
+local kept = 0
+if redis.call('EXISTS', KEYS[keys + 1]) == 1 then
+	for i = 1, #KEYS - keys - 1 do
+		local a = args + 3 * i - 2
+		local ok, n = pcall(finish, KEYS[keys + 1 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+		if ok then kept = kept + n end
+	end
+end
+return {reply, kept}
+`
+
+// noter makes of asynq's scripts, which are known by their digests, those that keep
+// answers, too. asynq shows a script when Redis does not know its digest, so a digest
+// that is not known here is answered as Redis would.
+type noter struct {
+	finishing Finishing
+	scripts   sync.Map // digest of asynq's script → *redis.Script; asynq has two that store a task
+}
+
+// knows reports whether asynq has shown the script with this digest.
+func (n *noter) knows(sha string) bool {
+	_, ok := n.scripts.Load(sha)
+	return ok
+}
+
+// evalSha adds the script to r that asynq has shown, and knows by a digest.
+func (n *noter) evalSha(ctx context.Context, r redis.Scripter, sha string, keys []string, args []any) *redis.Cmd {
+	script, _ := n.scripts.Load(sha)
+	return script.(*redis.Script).EvalSha(ctx, r, keys, args...)
+}
+
+// eval adds a script to r that asynq shows.
+func (n *noter) eval(ctx context.Context, r redis.Scripter, text string, keys []string, args []any) *redis.Cmd {
+	script, _ := n.scripts.LoadOrStore(redis.NewScript(text).Hash(), redis.NewScript(fmt.Sprintf(notingLua, n.finishing.Lua(), text)))
+	return script.(*redis.Script).Eval(ctx, r, keys, args...)
+}
+
+// extend returns asynq's keys and arguments, of which the first key is the task, and
+// behind them what notingLua needs.
+func (n *noter) extend(keys []string, args []any, with *companions) ([]string, []any) {
+	keyed, needed := with.keyed, keys[0]
+	if with.blobKey != "" {
+		needed = with.blobKey
+	}
+	allKeys := append(slices.Grow(slices.Clip(keys), 1+len(keyed)), needed)
+	allArgs := slices.Grow(slices.Clip(args), 3*len(keyed)+2)
+	for i := range keyed {
+		key, more := n.finishing.Claim(&keyed[i].Reservation)
+		allKeys = append(allKeys, key)
+		allArgs = append(allArgs, more[:]...)
+	}
+	return allKeys, append(allArgs, len(keys), len(args))
+}
+
+// kept makes asynq's reply of that of notingLua, and returns how many answers were
+// kept.
+func kept(cmd *redis.Cmd) int {
+	values, err := cmd.Slice()
+	if err != nil {
+		return 0
+	}
+	if len(values) != 2 {
+		cmd.SetErr(fmt.Errorf("%d values in the reply to a task with answers", len(values)))
+		return 0
+	}
+	cmd.SetVal(values[0])
+	n, _ := values[1].(int64)
+	return int(n)
+}
+
+// within returns those of keyed that speak of deliveries in p only. keyed is in
+// order.
+func within(keyed []core.Keyed, p part) []core.Keyed {
+	from, _ := slices.BinarySearchFunc(keyed, p.from, func(k core.Keyed, from int) int { return k.From - from })
+	to := from
+	for to < len(keyed) && keyed[to].To <= p.to {
+		to++
+	}
+	return keyed[from:to]
+}
+
+// unknownScript is Redis's answer to a digest that it does not know.
+type unknownScript struct{}
+
+func (unknownScript) Error() string { return "NOSCRIPT No matching script." }
+func (unknownScript) RedisError()   {}

@@ -1,0 +1,236 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/redisstore"
+	"github.com/sealpost/sealpost/redisstore/redistest"
+)
+
+// books are a producer that keeps answers and the store that has the claims.
+type books struct {
+	*fixture
+	store *redisstore.Store
+}
+
+func keepingBooks(t *testing.T, client redis.UniversalClient) *books {
+	t.Helper()
+	store, err := redisstore.New(redisstore.Options{Client: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &books{fixture: setupWith(t, client), store: store}
+}
+
+func (b *books) keeping(client redis.UniversalClient) *Producer {
+	b.t.Helper()
+	o := b.options()
+	o.Client = client
+	p, err := NewProducer(ProducerOptions{Options: o, Finishing: redisstore.Finishing{}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+// claim claims a key and returns its answer for deliveries from to to.
+func (b *books) claim(key string, from, to int) core.Keyed {
+	b.t.Helper()
+	k := core.Keyed{
+		Reservation: core.Reservation{Organization: "acme", Key: key, Owner: core.NewToken(), EventID: key, Answer: []byte("answer to " + key)},
+		From:        from, To: to,
+	}
+	if state := b.state(&k.Reservation); state.Kind != core.ReservationGranted {
+		b.t.Fatalf("claim %s: %+v, want it granted", key, state)
+	}
+	return k
+}
+
+// state asks for a claim once more.
+func (b *books) state(r *core.Reservation) core.ReservationState {
+	b.t.Helper()
+	_, states, err := b.store.Begin(context.Background(), nil, []core.Reservation{*r}, core.Draws{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return states[0]
+}
+
+// kept returns "key answer" for each claim that has its answer, and fails if it is
+// not the one that keyed says.
+func (b *books) kept(keyed []core.Keyed) []string {
+	b.t.Helper()
+	var kept []string
+	for i := range keyed {
+		state := b.state(&keyed[i].Reservation)
+		if answered := state.Kind == core.ReservationAnswered; answered != keyed[i].Noted {
+			b.t.Errorf("claim %s: answered %t, said to be noted %t", keyed[i].Key, answered, keyed[i].Noted)
+		}
+		if state.Kind == core.ReservationAnswered {
+			kept = append(kept, keyed[i].Key+" "+string(state.Answer))
+		}
+	}
+	return kept
+}
+
+// Answers are kept with the one task that has all of which they speak, whether it
+// carries its deliveries or refers to them; others are left to the caller.
+func TestAnswersAreKeptWithTheirTask(t *testing.T) {
+	t.Parallel()
+	b := keepingBooks(t, shared.Database(t).Client(t))
+	p := b.keeping(b.client)
+	wide := append(fanOut(event("evt_1", 0), 200), fanOut(event("evt_2", 0), 100)...)
+	for _, tt := range []struct {
+		name  string
+		ds    []core.Delivery
+		keyed []core.Keyed
+		want  []string
+	}{
+		{"inline", fanOut(event("evt_1", 0), 1), []core.Keyed{b.claim("a", 0, 1)}, []string{"a answer to a"}},
+		{"blob", fanOut(event("evt_1", 0), 20), []core.Keyed{b.claim("b", 0, 20)}, []string{"b answer to b"}},
+		{"none", fanOut(event("evt_1", 0), 1), nil, nil},
+		{"two tasks, one answer each", wide, []core.Keyed{b.claim("c", 0, 200), b.claim("d", 200, 300)}, []string{"c answer to c", "d answer to d"}},
+		{"two tasks, one answer to both", wide, []core.Keyed{b.claim("e", 0, 300)}, nil},
+		{"one task, two answers", fanOut(event("evt_1", 0), 30), []core.Keyed{b.claim("f", 0, 10), b.claim("g", 20, 30)}, []string{"f answer to f", "g answer to g"}},
+	} {
+		before := b.allStats()[0].Pending
+		if errs := p.EnqueueKeyed(t.Context(), tt.ds, tt.keyed); errs != nil {
+			t.Fatalf("%s: %v", tt.name, errs)
+		}
+		if diff := cmp.Diff(tt.want, b.kept(tt.keyed)); diff != "" {
+			t.Errorf("%s: answers (-want +got):\n%s", tt.name, diff)
+		}
+		if stored := b.allStats()[0].Pending - before; stored != int64(len(split(tt.ds))) {
+			t.Errorf("%s: %d tasks stored, want %d", tt.name, stored, len(split(tt.ds)))
+		}
+	}
+	without := []core.Keyed{b.claim("h", 0, 1)}
+	if errs := b.producer().EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 1), without); errs != nil || len(b.kept(without)) != 0 {
+		t.Errorf("without Finishing: %v, want no answer", errs)
+	}
+}
+
+// A claim that another request has taken over stays with that one; the task is
+// stored all the same.
+func TestLostClaimIsNotAnswered(t *testing.T) {
+	t.Parallel()
+	b := keepingBooks(t, shared.Database(t).Client(t))
+	lost, own := b.claim("lost", 0, 1), b.claim("own", 1, 2)
+	heir := lost.Reservation
+	heir.Owner = core.NewToken()
+	lost.Owner = "nobody"
+	keyed := []core.Keyed{lost, own}
+	if errs := b.keeping(b.client).EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 2), keyed); errs != nil {
+		t.Fatal(errs)
+	}
+	if keyed[0].Noted || keyed[1].Noted {
+		t.Error("not all answers were kept, and the caller is not told to keep them")
+	}
+	if state := b.state(&heir); state.Kind != core.ReservationPending {
+		t.Errorf("the other's claim: %+v, want it pending", state)
+	}
+	if state := b.state(&own.Reservation); state.Kind != core.ReservationAnswered {
+		t.Errorf("own claim: %+v, want it answered", state)
+	}
+}
+
+// Without the task there is no answer, whatever it was that failed, and after a lost
+// reply there is one of each.
+func TestAnswersAreNeverAlone(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("connection lost")
+	for _, tt := range []struct {
+		name   string
+		ds     int
+		fault  func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error // of the first pipeline
+		kept   bool
+		stored int64
+		fails  bool
+	}{
+		{name: "request lost", ds: 1, kept: true, stored: 1, fault: func(_ context.Context, cmds []redis.Cmder, _ redis.ProcessPipelineHook) error {
+			return failAll(cmds, broken)
+		}},
+		{name: "reply lost", ds: 20, kept: true, stored: 1, fault: func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+			_ = next(ctx, cmds)
+			return failAll(cmds, broken)
+		}},
+		{name: "refused", ds: 1, fails: true, fault: func(_ context.Context, cmds []redis.Cmder, _ redis.ProcessPipelineHook) error {
+			return failAll(cmds, redisError("OOM command not allowed"))
+		}},
+		// asynq's task is there, but there is nothing in it.
+		{name: "blob refused", ds: 20, stored: 1, fails: true, fault: func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+			err := next(ctx, cmds[1:])
+			cmds[0].SetErr(redisError("OOM command not allowed"))
+			return err
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := keepingBooks(t, shared.Database(t).Client(t))
+			var armed atomic.Bool
+			spoilt := b.sibling()
+			spoilt.AddHook(&faultHook{pipeline: func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+				if armed.CompareAndSwap(true, false) {
+					return tt.fault(ctx, cmds, next)
+				}
+				return next(ctx, cmds)
+			}})
+			p := b.keeping(spoilt)
+			if errs := p.EnqueueKeyed(t.Context(), fanOut(event("evt_0", 0), 1), []core.Keyed{b.claim("known", 0, 1)}); errs != nil {
+				t.Fatal(errs) // now asynq, Redis and p know the script
+			}
+			armed.Store(true)
+			keyed := []core.Keyed{b.claim("k", 0, tt.ds)}
+			errs := p.EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), tt.ds), keyed)
+			if (errs != nil) != tt.fails || tt.fails && !errors.Is(errs[0], core.ErrNotStored) {
+				t.Errorf("errors %v, want certain ones: %t", errs, tt.fails)
+			}
+			if kept := len(b.kept(keyed)) == 1; kept != tt.kept {
+				t.Errorf("answer kept: %t, want %t", kept, tt.kept)
+			}
+			if stored := b.allStats()[0].Pending - 1; stored != tt.stored {
+				t.Errorf("%d tasks stored, want %d", stored, tt.stored)
+			}
+		})
+	}
+}
+
+// A Redis that has forgotten its scripts is shown them again, with the answers; one
+// that is full keeps neither task nor answer.
+func TestAnswersWithoutScripts(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b := keepingBooks(t, server.Client(t))
+	p := b.keeping(b.client)
+	for i := range 3 {
+		keyed := []core.Keyed{b.claim(fmt.Sprint(i), 0, 1)}
+		if errs := p.EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 1), keyed); errs != nil {
+			t.Fatal(errs)
+		}
+		if len(b.kept(keyed)) != 1 {
+			t.Error("the answer was not kept")
+		}
+		if err := b.client.ScriptFlush(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keyed := []core.Keyed{b.claim("full", 0, 1)}
+	if err := b.client.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	errs := p.EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 1), keyed)
+	if err := b.client.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if errs == nil || !errors.Is(errs[0], core.ErrNotStored) || len(b.kept(keyed)) != 0 {
+		t.Errorf("in a full Redis: %v, want what is certainly not stored, and no answer", errs)
+	}
+}
