@@ -167,11 +167,14 @@ func parseState(reply *redis.Cmd) (core.ReservationState, error) {
 	return core.ReservationState{}, fmt.Errorf("reply %v to a claim", values)
 }
 
-// luaFinish defines finish, which stores the answer of a claim that is still the
-// owner's. It returns 1 if it has, 0 if the claim is another's or gone.
+// luaFinish defines held, which says whether a claim is still the owner's, and
+// finish, which stores the answer of one that is. That returns 1 if it has, 0 if the
+// claim is another's or gone.
 const luaFinish = `
+local function held(claim, owner) return redis.call('HGET', claim, 'owner') == owner end
+
 local function finish(claim, owner, answer, lifetime)
-	if redis.call('HGET', claim, 'owner') ~= owner then return 0 end
+	if not held(claim, owner) then return 0 end
 	redis.call('HSET', claim, 'answer', answer)
 	redis.call('PEXPIRE', claim, lifetime)
 	return 1
@@ -188,11 +191,12 @@ var finishScript = redis.NewScript(luaFinish + `return finish(KEYS[1], ARGV[1], 
 // different places.
 type Finishing struct{}
 
-// Lua defines the local function finish(key, a, b, c), which stores an answer and
-// returns 1, or 0 when the claim is another's or gone.
+// Lua defines the local functions held(key, a), which says whether a claim is still
+// its owner's, and finish(key, a, b, c), which stores an answer and returns 1, or 0
+// when the claim is not.
 func (Finishing) Lua() string { return luaFinish }
 
-// Claim returns the arguments of finish for a claim and its answer.
+// Claim returns the arguments of both for a claim and its answer.
 func (Finishing) Claim(r *core.Reservation) (key string, args [3]any) {
 	return idempotencyKey(r.Organization, r.Key), [3]any{r.Owner, r.Answer, core.IdempotencyLifetime.Milliseconds()}
 }

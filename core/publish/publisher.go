@@ -56,8 +56,9 @@ type Queue interface {
 	// is certain, any other may be a delivery that is stored. It does not keep ds.
 	//
 	// Where it can it keeps the answers of reservations together with the deliveries
-	// of which they speak, and says so in keyed: neither is stored without the other.
-	// keyed is in the order of its deliveries.
+	// of which they speak, and says so in keyed: neither is stored without the other,
+	// and nothing for a reservation that another request holds by now. keyed is in the
+	// order of its deliveries.
 	EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed []core.Keyed) []error
 }
 

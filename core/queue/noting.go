@@ -16,25 +16,32 @@ import (
 // wherever a gateway dies or a connection breaks. The keys of both have to be within
 // reach of one script, which they are not in a Redis Cluster.
 type Finishing interface {
-	// Lua defines the local function finish(key, a, b, c), which returns 1 if it has
-	// kept the answer.
+	// Lua defines the local functions held(key, a), which says whether the reservation
+	// is still its owner's, and finish(key, a, b, c), which keeps the answer and returns
+	// 1 if it has.
 	Lua() string
-	// Claim returns its arguments for a reservation.
+	// Claim returns their arguments for a reservation.
 	Claim(r *core.Reservation) (key string, args [3]any)
 }
 
 // notingLua runs asynq's script and then keeps the answers: whatever happens to
-// those, it must not make a failure of what has been stored.
+// those, it must not make a failure of what has been stored. When a reservation is
+// another's by now, nothing is stored: the other one stores it, or has.
 //
 // KEYS: asynq's; the key without which the task is good for nothing; the claims.
 // ARGV: asynq's; three for each claim; how many KEYS and ARGV are asynq's. Reply:
-// asynq's reply, and how many answers were kept.
+// asynq's reply, and how many answers were kept; or an error.
 const notingLua = `
 %s
+local keys, args = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
+for i = 1, #KEYS - keys - 1 do
+	if not held(KEYS[keys + 1 + i], ARGV[args + 3 * i - 2]) then
+		return redis.error_reply('TAKENOVER a reservation is held by another request')
+	end
+end
 local reply = (function()
 %s
 end)()
-local keys, args = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
 local kept = 0
 if redis.call('EXISTS', KEYS[keys + 1]) == 1 then
 	for i = 1, #KEYS - keys - 1 do

@@ -118,27 +118,27 @@ func TestAnswersAreKeptWithTheirTask(t *testing.T) {
 	}
 }
 
-// A claim that another request has taken over stays with that one; the task is
-// stored all the same.
-func TestLostClaimIsNotAnswered(t *testing.T) {
+// Nothing is stored for a request whose claim another one has taken over, nor what
+// travels with it: that one stores it, or has.
+func TestLostClaimStoresNothing(t *testing.T) {
 	t.Parallel()
 	b := keepingBooks(t, shared.Database(t).Client(t))
-	lost, own := b.claim("lost", 0, 1), b.claim("own", 1, 2)
+	own, lost := b.claim("own", 0, 1), b.claim("lost", 1, 2)
 	heir := lost.Reservation
-	heir.Owner = core.NewToken()
-	lost.Owner = "nobody"
-	keyed := []core.Keyed{lost, own}
-	if errs := b.keeping(b.client).EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 2), keyed); errs != nil {
-		t.Fatal(errs)
+	lost.Owner = core.NewToken()
+	keyed := []core.Keyed{own, lost}
+	errs := b.keeping(b.client).EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 2), keyed)
+	if errs == nil || !errors.Is(errs[0], core.ErrNotStored) || !errors.Is(errs[1], core.ErrNotStored) {
+		t.Errorf("errors %v, want what is certainly not stored", errs)
 	}
-	if keyed[0].Noted || keyed[1].Noted {
-		t.Error("not all answers were kept, and the caller is not told to keep them")
+	if kept := b.kept(keyed); kept != nil || b.allStats()[0].Pending != 0 {
+		t.Errorf("answers %v and %d tasks, want none", kept, b.allStats()[0].Pending)
 	}
-	if state := b.state(&heir); state.Kind != core.ReservationPending {
-		t.Errorf("the other's claim: %+v, want it pending", state)
+	if state := b.state(&heir); state.Kind != core.ReservationGranted {
+		t.Errorf("its holder: %+v, want the claim granted", state)
 	}
-	if state := b.state(&own.Reservation); state.Kind != core.ReservationAnswered {
-		t.Errorf("own claim: %+v, want it answered", state)
+	if errs := b.keeping(b.client).EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 1), []core.Keyed{own}); errs != nil {
+		t.Errorf("the other alone: %v", errs)
 	}
 }
 

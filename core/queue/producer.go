@@ -88,10 +88,11 @@ func (p *Producer) Enqueue(ctx context.Context, ds []core.Delivery) []error {
 
 // EnqueueKeyed is Enqueue that keeps the answers of reservations with the deliveries
 // of which they speak, and notes in keyed for which it has: neither is stored without
-// the other. That can be done where these deliveries fit into one bundle, not in a
-// Redis Cluster, and for who still holds the reservation. keyed is in the order of
-// its deliveries, without overlaps. After an error an answer may have been kept, too,
-// but then what it speaks of is stored.
+// the other. That can be done where these deliveries fit into one bundle, and not in a
+// Redis Cluster. A bundle with a reservation that another request has taken over
+// meanwhile is not stored. keyed is in the order of its deliveries, without overlaps.
+// After an error an answer may have been kept, too, but then what it speaks of is
+// stored.
 func (p *Producer) EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed []core.Keyed) []error {
 	parts := split(ds)
 	failed := make([]error, len(parts))
