@@ -19,6 +19,7 @@ type fault struct {
 	name    string // of the command line
 	promise string // what must hold, with the reason of each bound
 	ci      bool   // part of the five minutes
+	once    bool   // what is offered again comes once, too
 
 	plan plan
 	run  func(context.Context, *world) error // does harm, while events are published

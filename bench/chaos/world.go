@@ -364,6 +364,9 @@ func (w *world) judge(ctx context.Context, f *fault) (*result, error) {
 	if res.Duplicated > res.DuplicatesAtMost {
 		w.broken("%d duplicated, promised are %d at most", res.Duplicated, res.DuplicatesAtMost)
 	}
+	if f.once && res.Reoffered > 0 {
+		w.broken("%d came twice that were offered again", res.Reoffered)
+	}
 	if res.Forged > 0 {
 		w.broken("%d signatures do not verify", res.Forged)
 	}

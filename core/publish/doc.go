@@ -24,6 +24,10 @@
 // own, and its deliveries are Bulk: others wait neither here nor in the queues for
 // what it floods.
 //
+// Where the queue can, it keeps the answers of idempotency keys together with the
+// deliveries (keyed.go), so that a crash between Enqueue and Finish leaves no event
+// that its own key knows nothing of. Finish is for the others.
+//
 // A request is answered once all its deliveries are confirmed. When the requests
 // of a flush make very many, Enqueue and Finish run once for each part of them, so
 // that a wide fan-out is not what all others depend on. If that has not

@@ -33,6 +33,10 @@
 //     its retries, a failed run costs none, and what cannot be decoded is put
 //     back, not dropped.
 //
+// An answer to an idempotency key is stored inside asynq's script, so to speak
+// (noting.go): it and the task are there together or not at all. That is not so in a
+// Redis Cluster, nor where several bundles hold what the answer speaks of.
+//
 // # Ids
 //
 // A bundle's id is drawn once (UUIDv7) and is also its task's id. A retry's is
