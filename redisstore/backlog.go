@@ -112,11 +112,11 @@ func writeDrained(ctx context.Context, b *batch, d *core.Drained) {
 // forgetScript removes an endpoint's backlog and all that is known about it.
 //
 // KEYS: backlogKey, waitingKey, ownersKey, conditionsKey, failingKey, sizesKey,
-// totalsKey. ARGV: member, endpoint id.
+// totalsKey, replayedKey. ARGV: member, endpoint id.
 var forgetScript = redis.NewScript(`
 local count = redis.call('XLEN', KEYS[1])
 local size = tonumber(redis.call('HGET', KEYS[6], ARGV[2]) or 0)
-redis.call('UNLINK', KEYS[1])
+redis.call('UNLINK', KEYS[1], KEYS[8])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[3], ARGV[1])
 for i = 4, 6 do redis.call('HDEL', KEYS[i], ARGV[2]) end
@@ -127,7 +127,7 @@ return 1
 
 // writeForgotten adds the removal of an endpoint's backlog to the batch.
 func writeForgotten(ctx context.Context, b *batch, ref core.EndpointRef) {
-	keys := []string{backlogKey(ref.ID), waitingKey, ownersKey, conditionsKey, failingKey, sizesKey, totalsKey}
+	keys := []string{backlogKey(ref.ID), waitingKey, ownersKey, conditionsKey, failingKey, sizesKey, totalsKey, replayedKey(ref.ID)}
 	b.run(ctx, forgetScript, keys, memberOf(ref), ref.ID)
 }
 

@@ -105,3 +105,7 @@ const (
 // backlogKey returns the key of an endpoint's backlog: a stream, oldest first. The
 // field `d` of an entry is the frame of one delivery.
 func backlogKey(endpoint string) string { return "sp:{drain-00}:backlog:" + endpoint }
+
+// replayedKey returns the key of the hash entry -> delivery id of an endpoint's dead
+// letters that were replayed and are not removed yet.
+func replayedKey(endpoint string) string { return "sp:{drain-00}:replayed:" + endpoint }

@@ -145,8 +145,77 @@ func (s *Store) ReadDeadLetters(ctx context.Context, ref core.EndpointRef, r cor
 	if err != nil {
 		return nil, s.fail(opReadDeadLetters, err)
 	}
-	letters := make([]core.KeptLetter, 0, len(reply))
-	for _, v := range reply {
+	return s.lettersOf(ref, reply)
+}
+
+// luaPayload defines payload, the bytes of the body of an entry of a stream of dead
+// letters: as it stands there or, if that is more, when it is read.
+const luaPayload = `
+local function payload(entry)
+	local values = entry[2]
+	for i = 1, #values, 2 do
+		if values[i] == 'size' then return math.max(tonumber(values[i+1]) or 0, #values[#values]) end
+	end
+	return #values[#values]
+end
+`
+
+// findDeadScript reads the dead letters of deliveries until their payloads are too
+// many bytes.
+//
+// KEYS: deadKey, deadIndexKey. ARGV: most bytes, deliveries. Reply: of each delivery
+// its entry as of XRANGE, none where there is no dead letter.
+var findDeadScript = redis.NewScript(luaPayload + `
+local left, reply = tonumber(ARGV[1]), {}
+for i = 2, #ARGV do
+	local id, found = redis.call('HGET', KEYS[2], ARGV[i]), {}
+	if id then found = redis.call('XRANGE', KEYS[1], id, id) end
+	if found[1] then
+		local bytes = payload(found[1])
+		if bytes > left and #reply > 0 then break end
+		left = left - bytes
+	end
+	reply[#reply+1] = found
+end
+return reply
+`)
+
+// FindDeadLetters returns the dead letters of the first of some deliveries with their
+// payloads, parallel to ids; nil where there is none. It ends before the payloads are
+// more than 4 MiB, and returns at least one of one id. One that cannot be read has no
+// event.
+func (s *Store) FindDeadLetters(ctx context.Context, ref core.EndpointRef, ids []string) ([]*core.KeptLetter, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	defer s.metrics.took(opReadDeadLetters, time.Now())
+	args := make([]any, 0, 1+len(ids))
+	args = append(args, maxLetterRead)
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	reply, err := findDeadScript.Run(ctx, s.client, []string{deadKey(ref.ID), deadIndexKey(ref.ID)}, args...).Slice()
+	if err != nil {
+		return nil, s.fail(opReadDeadLetters, err)
+	}
+	letters := make([]*core.KeptLetter, len(reply))
+	for i, v := range reply {
+		found, err := s.lettersOf(ref, v)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) > 0 {
+			letters[i] = &found[0]
+		}
+	}
+	return letters, nil
+}
+
+// lettersOf reads entries as of XRANGE.
+func (s *Store) lettersOf(ref core.EndpointRef, reply any) ([]core.KeptLetter, error) {
+	entries, _ := reply.([]any)
+	letters := make([]core.KeptLetter, 0, len(entries))
+	for _, v := range entries {
 		pair, _ := v.([]any)
 		if len(pair) != 2 {
 			return nil, s.fail(opReadDeadLetters, fmt.Errorf("an entry of %d parts", len(pair)))
@@ -159,42 +228,6 @@ func (s *Store) ReadDeadLetters(ctx context.Context, ref core.EndpointRef, r cor
 			values[name] = flat[i+1]
 		}
 		letters = append(letters, s.letterOf(ref, entry, values))
-	}
-	return letters, nil
-}
-
-// FindDeadLetters returns the dead letters of deliveries with their payloads,
-// parallel to ids, in two round trips; nil where there is none. One that cannot be
-// read has no event.
-func (s *Store) FindDeadLetters(ctx context.Context, ref core.EndpointRef, ids []string) ([]*core.KeptLetter, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	defer s.metrics.took(opReadDeadLetters, time.Now())
-	entries, err := s.client.HMGet(ctx, deadIndexKey(ref.ID), ids...).Result()
-	if err != nil {
-		return nil, s.fail(opReadDeadLetters, err)
-	}
-	pipe := s.client.Pipeline()
-	replies := make([]*redis.XMessageSliceCmd, len(ids))
-	for i := range ids {
-		if entry, ok := entries[i].(string); ok {
-			replies[i] = pipe.XRange(ctx, deadKey(ref.ID), entry, entry)
-		}
-	}
-	letters := make([]*core.KeptLetter, len(ids))
-	if pipe.Len() == 0 {
-		return letters, nil
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, s.fail(opReadDeadLetters, err)
-	}
-	for i, reply := range replies {
-		if reply == nil || len(reply.Val()) == 0 {
-			continue
-		}
-		l := s.letterOf(ref, reply.Val()[0].ID, reply.Val()[0].Values)
-		letters[i] = &l
 	}
 	return letters, nil
 }
@@ -277,6 +310,7 @@ func (s *Store) RemoveReplayed(ctx context.Context, ref core.EndpointRef, entrie
 		return s.fail(opRemoveDeadLetters, err)
 	}
 	s.metrics.replayed.Add(float64(gone))
+	s.forgetReplayed(ctx, ref, entries)
 	return nil
 }
 

@@ -53,17 +53,29 @@ local function text(number) return string.format('%.0f', number) end
 // totalsKey, backlogBellKey. ARGV: member, endpoint id, condition or empty, failing
 // or empty, when to look in Unix ms or empty for at once, most deliveries, most
 // bytes, frames. Reply: how many deliveries are too many.
-var parkScript = redis.NewScript(luaNow + luaRing + luaText + `
+var parkScript = redis.NewScript(luaBacklog + `
+local added = #ARGV - 7
+for i = 8, #ARGV do add(ARGV[i]) end
+` + luaParked + `
+return math.min(excess, count)
+`)
+
+// luaBacklog names the keys and the first arguments of parkScript, and defines add,
+// which adds a frame to the backlog. luaParked does what is to be done when `added` of
+// them were added.
+const (
+	luaBacklog = luaNow + luaRing + luaText + `
 local stream, waiting, owners, conditions = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local failing, sizes, totals, bell = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local member, id, condition, since, due = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
-local added, bytes = #ARGV - 7, 0
-for i = 8, #ARGV do
-	redis.call('XADD', stream, '*', 'd', ARGV[i])
-	bytes = bytes + #ARGV[i]
+local bytes = 0
+local function add(frame)
+	redis.call('XADD', stream, '*', 'd', frame)
+	bytes = bytes + #frame
 end
-
+`
+	luaParked = `
 local function weigh(line)
 	local rank, ends = string.match(line or '', '^(%d+) %S+ %S+ (%d+) ')
 	return tonumber(rank or 0), tonumber(ends or 0)
@@ -108,8 +120,8 @@ if excess > 0 and added > 0 and redis.call('HEXISTS', owners, member) == 0 then
 	redis.call('ZADD', waiting, text(now), member)
 	ring(bell)
 end
-return math.min(excess, count)
-`)
+`
+)
 
 // Park puts deliveries into the backlogs of their endpoints and notes why; parked
 // is parallel to ps. An endpoint's backlog is looked at by Due, unless it is claimed
@@ -168,18 +180,7 @@ type parker struct {
 
 // add adds the scripts of a parking.
 func (k *parker) add(ctx context.Context, index int, p *core.Parking, e *frame.Encoder) error {
-	keys := []string{
-		backlogKey(p.Endpoint.ID), waitingKey, ownersKey, conditionsKey,
-		failingKey, sizesKey, totalsKey, backlogBellKey,
-	}
-	var due any = ""
-	if !p.Due.IsZero() {
-		due = p.Due.UnixMilli()
-	}
-	head := []any{
-		memberOf(p.Endpoint), p.Endpoint.ID, encodeCondition(&p.Condition), encodeFailing(p.Failing), due,
-		k.s.backlogs.count, k.s.backlogs.bytes,
-	}
+	keys, head := k.s.parkArgs(p)
 	for ds := p.Deliveries; ; {
 		args, size := append(make([]any, 0, len(head)+min(len(ds), maxParkChunk)), head...), 0
 		for len(ds) > 0 && len(args) < len(head)+maxParkChunk && size < maxParkBytes {
@@ -198,6 +199,22 @@ func (k *parker) add(ctx context.Context, index int, p *core.Parking, e *frame.E
 		if len(ds) == 0 {
 			return nil
 		}
+	}
+}
+
+// parkArgs returns the keys of parkScript and its arguments before the frames.
+func (s *Store) parkArgs(p *core.Parking) (keys []string, head []any) {
+	var due any = ""
+	if !p.Due.IsZero() {
+		due = p.Due.UnixMilli()
+	}
+	keys = []string{
+		backlogKey(p.Endpoint.ID), waitingKey, ownersKey, conditionsKey,
+		failingKey, sizesKey, totalsKey, backlogBellKey,
+	}
+	return keys, []any{
+		memberOf(p.Endpoint), p.Endpoint.ID, encodeCondition(&p.Condition), encodeFailing(p.Failing), due,
+		s.backlogs.count, s.backlogs.bytes,
 	}
 }
 

@@ -226,6 +226,7 @@ func (s *Store) StepRecovery(ctx context.Context, r *core.Recovery, replayed []s
 		return false, nil
 	}
 	s.metrics.replayed.Add(float64(gone))
+	s.forgetReplayed(ctx, ref, replayed)
 	r.Version = next.Version
 	if ended {
 		return true, s.dropRecovery(ctx, r)

@@ -76,6 +76,8 @@ func recoveries(ctx context.Context, s *Store, ref core.EndpointRef, errs map[st
 	for _, l := range letters {
 		entries = append(entries, l.Entry)
 	}
+	again := core.Parking{Endpoint: ref, Deliveries: parcels(ref, len(entries), 10)}
+	_, _, errs["Replay"] = s.Replay(ctx, again, entries)
 	errs["RemoveReplayed"] = s.RemoveReplayed(ctx, ref, entries)
 	_, errs["ClearDeadLetters"] = s.ClearDeadLetters(ctx, ref)
 }

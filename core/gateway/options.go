@@ -93,14 +93,17 @@ type LetterStore interface {
 	// DeadLetters lists dead letters without their payloads, newest first: those before
 	// the entry `before`, "" standing for all.
 	DeadLetters(ctx context.Context, ref core.EndpointRef, before string, limit int) ([]core.KeptLetter, error)
-	// FindDeadLetters returns those of deliveries, nil where there is none. One that
-	// cannot be read has no event.
+	// FindDeadLetters returns those of the first of some deliveries, as many as are read
+	// at a time and at least one; nil where there is none. One that cannot be read has
+	// no event.
 	FindDeadLetters(ctx context.Context, ref core.EndpointRef, deliveries []string) ([]*core.KeptLetter, error)
+	// Replay puts fresh deliveries of dead letters, named by entries, into a backlog and
+	// returns their ids, which are others where that was done before. It may be called
+	// again.
+	Replay(ctx context.Context, p core.Parking, entries []string) (ids []string, excess int, err error)
 	// RemoveReplayed removes dead letters whose events wait in fresh deliveries.
 	RemoveReplayed(ctx context.Context, ref core.EndpointRef, entries []string) error
 	ClearDeadLetters(ctx context.Context, ref core.EndpointRef) (int, error)
-	// Park adds to backlogs.
-	Park(ctx context.Context, ps []core.Parking) ([]core.Parked, error)
 	// Backlog returns deliveries that wait in a backlog after an entry.
 	Backlog(ctx context.Context, ref core.EndpointRef, after string, limit int) ([]core.Waiting, error)
 	// StartRecovery begins r and fills in how much there is to do. It returns

@@ -65,15 +65,14 @@ func (s *Server) replayDelivery(x *exchange) error {
 	}
 	ctx, cancel := x.storeContext()
 	defer cancel()
-	letters := []*core.KeptLetter{letter}
-	parking, err := s.replay(ctx, e, letters)
+	ids, err := s.replay(ctx, e, []*core.KeptLetter{letter})
 	if err != nil {
 		return err
 	}
 	s.logChange(x, "delivery replayed", e.ID)
 	held := e.Holds()
 	return x.replyJSON(fasthttp.StatusAccepted, replayedJSON{
-		ID: parking.Deliveries[0].ID, ReplayOf: x.item, EventID: letter.Delivery.Event.ID, Held: &held,
+		ID: ids[0], ReplayOf: x.item, EventID: letter.Delivery.Event.ID, Held: &held,
 	})
 }
 
@@ -98,20 +97,20 @@ func (s *Server) findLetter(x *exchange) (e *core.Endpoint, l *core.KeptLetter, 
 	return e, letters[0], refusal, err
 }
 
-// replay parks fresh deliveries of letters and then removes the letters. A crash
-// between the two leaves these: then their events are delivered twice when they are
-// replayed again.
-func (s *Server) replay(ctx context.Context, e *core.Endpoint, letters []*core.KeptLetter) (*core.Parking, error) {
-	parking := e.ReplayParking(letters, s.o.Now())
+// replay parks fresh deliveries of letters, of which it returns the ids, and then
+// removes the letters. A crash between the two leaves these: when they are replayed
+// again they are only removed.
+func (s *Server) replay(ctx context.Context, e *core.Endpoint, letters []*core.KeptLetter) (ids []string, err error) {
 	if len(letters) == 0 {
-		return &parking, nil
-	}
-	if _, err := s.o.Store.Park(ctx, []core.Parking{parking}); err != nil {
-		return nil, err
+		return nil, nil
 	}
 	entries := make([]string, len(letters))
 	for i, l := range letters {
 		entries[i] = l.Entry
+	}
+	ids, _, err = s.o.Store.Replay(ctx, e.ReplayParking(letters, s.o.Now()), entries)
+	if err != nil {
+		return nil, err
 	}
 	// The fresh deliveries are stored: they are sent whatever comes now. So the letters
 	// get time of their own to go.
@@ -120,7 +119,7 @@ func (s *Server) replay(ctx context.Context, e *core.Endpoint, letters []*core.K
 	if err := s.o.Store.RemoveReplayed(ctx, e.Ref(), entries); err != nil {
 		s.o.Logger.Warn("replayed dead letters were not removed", "endpoint", e.ID, "letters", len(entries), "error", err)
 	}
-	return &parking, nil
+	return ids, nil
 }
 
 // judgeReplay returns nil if l can be sent again.
@@ -218,19 +217,42 @@ func (s *Server) replayDeadLetters(x *exchange) error {
 	if err := e.Replayable(); err != nil {
 		return err
 	}
-	ctx, cancel := x.storeContext()
-	defer cancel()
-	letters, err := s.o.Store.FindDeadLetters(ctx, e.Ref(), ids)
-	if err != nil {
-		return err
-	}
-	return s.replayListed(ctx, x, e, ids, letters)
+	return s.replayListed(x, e, ids)
 }
 
-// replayListed replays those of letters that can be, and says of each of ids what
-// became of it.
-func (s *Server) replayListed(ctx context.Context, x *exchange, e *core.Endpoint, ids []string, letters []*core.KeptLetter) error {
-	data := make([]replayedJSON, len(ids))
+// replayListed replays the dead letters of deliveries, group by group as their
+// payloads are read, and says of each delivery what became of it. Once a group is
+// dealt with, a failure is that of the deliveries which are left.
+func (s *Server) replayListed(x *exchange, e *core.Endpoint, ids []string) error {
+	ctx, cancel := x.storeContext()
+	defer cancel()
+	data := make([]replayedJSON, 0, len(ids))
+	for len(data) < len(ids) {
+		group, err := s.replayGroup(ctx, e, ids[len(data):])
+		if err != nil && len(data) == 0 {
+			return err
+		}
+		if err != nil {
+			s.o.Logger.Warn("dead letters were replayed in part", "endpoint", e.ID, "letters", len(data), "error", err)
+			group = refuseReplay(ids[len(data):], err)
+		}
+		data = append(data, group...)
+	}
+	s.logChange(x, "deliveries replayed", e.ID)
+	return x.replyJSON(fasthttp.StatusAccepted, struct {
+		Data []replayedJSON `json:"data"`
+		Held bool           `json:"held"`
+	}{data, e.Holds()})
+}
+
+// replayGroup replays those that can be of the first dead letters of ids, and says of
+// each what became of it. An error says that nothing is known of any of them.
+func (s *Server) replayGroup(ctx context.Context, e *core.Endpoint, ids []string) ([]replayedJSON, error) {
+	letters, err := s.o.Store.FindDeadLetters(ctx, e.Ref(), ids)
+	if err != nil {
+		return nil, err
+	}
+	data := make([]replayedJSON, len(letters))
 	var again []*core.KeptLetter
 	var positions []int
 	for i, l := range letters {
@@ -240,24 +262,33 @@ func (s *Server) replayListed(ctx context.Context, x *exchange, e *core.Endpoint
 			err = s.judgeReplay(e, l)
 		}
 		if err != nil {
-			known := asError(err)
-			data[i].Error = &replayFail{Code: known.Code, Detail: known.Detail}
+			data[i].Error = newReplayFail(err)
 			continue
 		}
 		again, positions = append(again, l), append(positions, i)
 	}
-	parking, err := s.replay(ctx, e, again)
+	fresh, err := s.replay(ctx, e, again)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i, position := range positions {
-		data[position].ID, data[position].EventID = parking.Deliveries[i].ID, again[i].Delivery.Event.ID
+		data[position].ID, data[position].EventID = fresh[i], again[i].Delivery.Event.ID
 	}
-	s.logChange(x, "deliveries replayed", e.ID)
-	return x.replyJSON(fasthttp.StatusAccepted, struct {
-		Data []replayedJSON `json:"data"`
-		Held bool           `json:"held"`
-	}{data, e.Holds()})
+	return data, nil
+}
+
+// refuseReplay says of deliveries that err kept them from being replayed.
+func refuseReplay(ids []string, err error) []replayedJSON {
+	data := make([]replayedJSON, len(ids))
+	for i, id := range ids {
+		data[i] = replayedJSON{ReplayOf: id, Error: newReplayFail(err)}
+	}
+	return data
+}
+
+func newReplayFail(err error) *replayFail {
+	known := asError(err)
+	return &replayFail{Code: known.Code, Detail: known.Detail}
 }
 
 // deliveries returns the member of that name: the ids of deliveries.

@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -301,5 +304,111 @@ func TestReplayJudgement(t *testing.T) {
 	}
 	if claims, _, err := f.store.ClaimBacklogs(t.Context(), 10); len(claims) != 0 || err != nil {
 		t.Errorf("%d drains are bothered, %v", len(claims), err)
+	}
+}
+
+// cutStore is a store whose connection is cut at the n-th Replay, or at the n-th
+// RemoveReplayed: what was asked for is done, but the answer does not come.
+type cutStore struct {
+	*redisstore.Store
+	replays, removals atomic.Int64
+}
+
+func (c *cutStore) Replay(ctx context.Context, p core.Parking, entries []string) ([]string, int, error) {
+	ids, excess, err := c.Store.Replay(ctx, p, entries)
+	if c.replays.Add(-1) == 0 {
+		return nil, 0, core.Unavailable("storage did not confirm the operation", nil)
+	}
+	return ids, excess, err
+}
+
+func (c *cutStore) RemoveReplayed(ctx context.Context, ref core.EndpointRef, entries []string) error {
+	if c.removals.Add(-1) == 0 {
+		return core.Unavailable("storage did not confirm the operation", nil)
+	}
+	return c.Store.RemoveReplayed(ctx, ref, entries)
+}
+
+// TestLargeReplayInParts: many large dead letters are replayed in groups. The answer
+// says which were, and to repeat the request doubles nothing.
+func TestLargeReplayInParts(t *testing.T) {
+	t.Parallel()
+	type result struct {
+		Data []replayedJSON
+	}
+	for _, tt := range []struct {
+		name              string
+		replays, removals int64
+		replayed          []int // of 8, in groups of 3; nil: nothing is known
+		left              int
+	}{
+		{name: "all goes well", replayed: []int{0, 1, 2, 3, 4, 5, 6, 7}},
+		{name: "the first group", replays: 1, left: 8},
+		{name: "the second group", replays: 2, replayed: []int{0, 1, 2}, left: 5},
+		{name: "the last group", replays: 3, replayed: []int{0, 1, 2, 3, 4, 5}, left: 2},
+		{name: "the letters of a group stay", removals: 2, replayed: []int{0, 1, 2, 3, 4, 5, 6, 7}, left: 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := setupLetters(t)
+			ids := f.kill(8, func(ev *core.Event) { ev.Body = bytes.Repeat([]byte("x"), 1<<20+1<<18) })
+			cut := &cutStore{Store: f.store}
+			cut.replays.Store(tt.replays)
+			cut.removals.Store(tt.removals)
+			g := setup(t, func(o *Options) { o.Store, o.Keys = cut, f.store })
+			g.key = f.key
+			body := fmt.Sprintf(`{"deliveries":["%s"]}`, strings.Join(ids, `","`))
+			a := g.call("POST", f.item+"/dead-letters/replay", body)
+			fresh := make(map[string]string)
+			if tt.replayed == nil {
+				a.want(503, core.CodeUnavailable)
+			} else {
+				var got result
+				a.want(202, "").decode(&got)
+				for i, r := range got.Data {
+					switch {
+					case r.ReplayOf != ids[i]:
+						t.Fatalf("row %d is about %s, want %s", i, r.ReplayOf, ids[i])
+					case slices.Contains(tt.replayed, i) != (r.ID != ""), r.ID == "" && r.Error.Code != core.CodeUnavailable:
+						t.Errorf("row %d: %+v, error %+v", i, r, r.Error)
+					}
+					if r.ID != "" {
+						fresh[r.ReplayOf] = r.ID
+					}
+				}
+			}
+			if n := len(f.dead(100)); n != tt.left {
+				t.Errorf("%d dead letters are left, want %d", n, tt.left)
+			}
+			var again result
+			g.call("POST", f.item+"/dead-letters/replay", body).want(202, "").decode(&again)
+			waiting := make(map[string]string)
+			after := ""
+			for {
+				page, err := f.store.Backlog(t.Context(), f.ref, after, 100)
+				f.must(err)
+				if len(page) == 0 {
+					break
+				}
+				for _, w := range page {
+					if waiting[w.Delivery.Event.ID] != "" {
+						t.Errorf("%s waits twice", w.Delivery.Event.ID)
+					}
+					waiting[w.Delivery.Event.ID], after = w.Delivery.ID, w.Entry
+				}
+			}
+			for i, r := range again.Data {
+				id := fresh[ids[i]]
+				if id == "" || r.ID != "" {
+					id = r.ID
+				}
+				if waiting[fmt.Sprint("evt_", i)] != id {
+					t.Errorf("of event %d waits %q, told was %q", i, waiting[fmt.Sprint("evt_", i)], id)
+				}
+			}
+			if n := len(f.dead(100)); n != 0 || len(waiting) != 8 {
+				t.Errorf("%d dead letters are left and %d deliveries wait", n, len(waiting))
+			}
+		})
 	}
 }

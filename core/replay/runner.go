@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	// stepLetters is how many dead letters a step deals with at most; a crash repeats
-	// as many.
+	// stepLetters is how many dead letters a step deals with at most.
 	stepLetters = 256
 
 	// stepBudget bounds a step. It is below the lease of the claim on it.
@@ -42,8 +41,9 @@ type store interface {
 	ReadDeadLetters(ctx context.Context, ref core.EndpointRef, r core.LetterRange, most int) ([]core.KeptLetter, error)
 	// Records returns endpoints, nil where there is none.
 	Records(ctx context.Context, refs []core.EndpointRef) ([]*core.Endpoint, error)
-	// Park adds to backlogs; the result is parallel to ps.
-	Park(ctx context.Context, ps []core.Parking) ([]core.Parked, error)
+	// Replay puts fresh deliveries of dead letters, named by entries, into a backlog,
+	// each letter once until it is removed.
+	Replay(ctx context.Context, p core.Parking, entries []string) (ids []string, excess int, err error)
 }
 
 // Runner makes the steps of recoveries, one at a time.
@@ -135,11 +135,10 @@ func (r *Runner) replay(ctx context.Context, job *core.Recovery, e *core.Endpoin
 	}
 	excess := 0
 	if len(again) > 0 {
-		parked, err := r.store.Park(ctx, []core.Parking{e.ReplayParking(again, now)})
-		if err != nil {
+		var err error
+		if _, excess, err = r.store.Replay(ctx, e.ReplayParking(again, now), entries); err != nil {
 			return fmt.Errorf("park replayed deliveries: %w", err)
 		}
-		excess = parked[0].Excess
 	}
 	job.Replayed += len(again)
 	job.Skipped += len(letters) - len(again)
