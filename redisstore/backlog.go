@@ -11,37 +11,28 @@ import (
 	"github.com/sealpost/sealpost/core/frame"
 )
 
-// maxBacklogRead is the bytes of frames after which one read of a backlog ends. It
-// may exceed them by one frame.
+// maxBacklogRead bounds the deliveries of one read of a backlog, in bytes as they are
+// in memory afterwards. A single one may be larger.
 const maxBacklogRead = 4 << 20
 
 // backlogScript reads the next entries of a backlog until there are enough of them
-// or of their bytes.
+// or of the bytes of their frames once these are decoded.
 //
 // KEYS: backlogKey. ARGV: where to begin as for XRANGE, most entries, most bytes.
 // Reply: id and frame of each entry.
-var backlogScript = redis.NewScript(`
-local from, left, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+var backlogScript = redis.NewScript(luaPage + luaDecoded + `
+local function size(entry) return decoded(entry[2][2]) end
 local reply = {}
-while left > 0 do
-	local n = math.min(left, 16)
-	local entries = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', n)
-	for _, entry in ipairs(entries) do
-		reply[#reply+1] = entry[1]
-		reply[#reply+1] = entry[2][2]
-		bytes = bytes - #entry[2][2]
-		if bytes <= 0 then return reply end
-	end
-	if #entries < n then return reply end
-	from = '(' .. entries[n][1]
-	left = left - n
+for _, entry in ipairs(page(KEYS[1], ARGV[1], '+', tonumber(ARGV[2]), tonumber(ARGV[3]), size)) do
+	reply[#reply+1] = entry[1]
+	reply[#reply+1] = entry[2][2]
 end
 return reply
 `)
 
 // Backlog returns the next deliveries of an endpoint's backlog, oldest first: those
 // after the entry `after`, or from the oldest if that is "". It returns up to limit,
-// and fewer when they are large: more may follow unless it returns none.
+// and fewer when they are more than 4 MiB: more may follow unless it returns none.
 //
 // An entry that cannot be read, because a newer version wrote it, ends the list: the
 // entries before it are returned, and a call that begins with it returns an error,

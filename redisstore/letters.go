@@ -13,8 +13,8 @@ import (
 	"github.com/sealpost/sealpost/core/frame"
 )
 
-// maxLetterRead is the bytes of dead letters after which one read of them with their
-// payloads ends. It may exceed them by one.
+// maxLetterRead bounds the payloads of one read of dead letters, in bytes as they are
+// in memory afterwards. A single one may be larger.
 const maxLetterRead = 4 << 20
 
 // listFields are the fields of a dead letter that are shown, in the order of the
@@ -103,31 +103,17 @@ func (s *Store) unreadable(ref core.EndpointRef, entry string, err error) {
 }
 
 // readDeadScript reads entries of a stream of dead letters, oldest first, until there
-// are enough of them or of their bytes.
+// are enough of them or of the bytes of their payloads.
 //
 // KEYS: deadKey. ARGV: from and to as for XRANGE, most entries, most bytes. Reply:
 // the entries as of XRANGE.
-var readDeadScript = redis.NewScript(`
-local from, left, bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
-local reply = {}
-while left > 0 do
-	local n = math.min(left, 16)
-	local entries = redis.call('XRANGE', KEYS[1], from, ARGV[2], 'COUNT', n)
-	for _, entry in ipairs(entries) do
-		reply[#reply+1] = entry
-		bytes = bytes - #entry[2][#entry[2]]
-		if bytes <= 0 then return reply end
-	end
-	if #entries < n then return reply end
-	from = '(' .. entries[n][1]
-	left = left - n
-end
-return reply
+var readDeadScript = redis.NewScript(luaPage + luaPayload + `
+return page(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), payload)
 `)
 
 // ReadDeadLetters returns up to limit of an endpoint's dead letters in r with their
-// payloads, oldest first, and fewer when they are large: more may follow unless it
-// returns none. One that cannot be read, because a newer version wrote it, is logged
+// payloads, oldest first, and fewer when these are more than 4 MiB: more may follow
+// unless it returns none. One that cannot be read, because a newer version wrote it, is logged
 // and has no event.
 func (s *Store) ReadDeadLetters(ctx context.Context, ref core.EndpointRef, r core.LetterRange, limit int) ([]core.KeptLetter, error) {
 	defer s.metrics.took(opReadDeadLetters, time.Now())

@@ -153,7 +153,7 @@ func TestReadsOfDeadLettersAreBounded(t *testing.T) {
 			r.After = l.Entry
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" || slices.Max(pages) > 8 || len(pages) < 2 {
+	if diff := cmp.Diff(want, got); diff != "" || slices.Max(pages) > 4 || len(pages) < 2 {
 		t.Errorf("read in pages of %d (-want +got):\n%s", pages, diff)
 	}
 }

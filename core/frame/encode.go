@@ -23,6 +23,9 @@ import (
 //	byte 2-5   CRC-32C of the uncompressed body, little-endian
 //	byte 6-    the body
 //
+// Scripts of redisstore read the flag and the length that a compressed body begins
+// with, see luaDecoded there.
+//
 // A body is
 //
 //	4 bytes    length of the part that follows, little-endian

@@ -18,8 +18,10 @@ const (
 	maxReplayed = 100
 
 	// maxBacklogLook is how many deliveries of a backlog are looked at for one that is
-	// to be replayed, from the time on at which it was made.
-	maxBacklogLook = 256
+	// to be replayed, from the time on at which it was made, and maxBacklogReads in how
+	// many reads, of 4 MiB each: large ones are not all looked at.
+	maxBacklogLook  = 256
+	maxBacklogReads = 8
 
 	// backlogSlack is by how much a delivery may seem to have come to its backlog before
 	// it was made: the clocks of gateways and of Redis differ.
@@ -181,15 +183,25 @@ func (s *Server) newestRow(ctx context.Context, endpoint, delivery string) (*cor
 func (s *Server) waits(ctx context.Context, ref core.EndpointRef, delivery string) (bool, error) {
 	d := core.Delivery{ID: delivery, Event: new(core.Event)}
 	after := strconv.FormatInt(max(0, d.CreatedAt().Add(-backlogSlack).UnixMilli()), 10)
-	waiting, err := s.o.Store.Backlog(ctx, ref, after, maxBacklogLook)
-	if err != nil {
-		var known *core.Error
-		if errors.As(err, &known) {
-			return false, err
+	left := maxBacklogLook
+	for range maxBacklogReads {
+		waiting, err := s.o.Store.Backlog(ctx, ref, after, left)
+		if err != nil {
+			var known *core.Error
+			if errors.As(err, &known) {
+				return false, err
+			}
+			return false, nil // a newer version's: whether it is the one cannot be known
 		}
-		return false, nil // a newer version's: whether it is the one cannot be known
+		if slices.ContainsFunc(waiting, func(w core.Waiting) bool { return w.Delivery.ID == delivery }) {
+			return true, nil
+		}
+		if left -= len(waiting); len(waiting) == 0 || left <= 0 {
+			break
+		}
+		after = waiting[len(waiting)-1].Entry
 	}
-	return slices.ContainsFunc(waiting, func(w core.Waiting) bool { return w.Delivery.ID == delivery }), nil
+	return false, nil
 }
 
 // replayDeadLetters is POST /api/v1/webhooks/{id}/dead-letters/replay.

@@ -412,3 +412,17 @@ func TestLargeReplayInParts(t *testing.T) {
 		})
 	}
 }
+
+// A delivery that waits behind large ones is found.
+func TestReplayFindsWhatWaitsBehindLargeOnes(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	ds := make([]core.Delivery, 20)
+	for i := range ds {
+		ds[i] = f.delivery(i)
+		ds[i].Event.Body = bytes.Repeat([]byte("x"), 1<<20)
+	}
+	_, err := f.store.Park(t.Context(), []core.Parking{{Endpoint: f.ref, Deliveries: ds}})
+	f.must(err)
+	f.call("POST", f.item+"/deliveries/"+ds[19].ID+"/replay", "").want(409, core.CodeConflict).detail("backlog")
+}
