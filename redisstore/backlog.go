@@ -23,7 +23,7 @@ const maxBacklogRead = 4 << 20
 var backlogScript = redis.NewScript(luaPage + luaDecoded + `
 local function size(entry) return decoded(entry[2][2]) end
 local reply = {}
-for _, entry in ipairs(page(KEYS[1], ARGV[1], '+', tonumber(ARGV[2]), tonumber(ARGV[3]), size)) do
+for _, entry in ipairs(page('XRANGE', KEYS[1], ARGV[1], '+', tonumber(ARGV[2]), tonumber(ARGV[3]), size)) do
 	reply[#reply+1] = entry[1]
 	reply[#reply+1] = entry[2][2]
 end

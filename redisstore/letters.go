@@ -17,54 +17,56 @@ import (
 // in memory afterwards. A single one may be larger.
 const maxLetterRead = 4 << 20
 
+// maxListRead bounds the payloads, in bytes as they stand there, that Redis reads to
+// list dead letters: a millisecond or two of its time. A single one may be larger.
+const maxListRead = 1 << 20
+
 // listFields are the fields of a dead letter that are shown, in the order of the
 // reply of listDeadScript.
 const listFields = 8
 
 // listDeadScript lists the newest entries of a stream of dead letters without their
-// payloads.
+// payloads, as many as it can without reading more bytes of these.
 //
-// KEYS: deadKey. ARGV: where to begin as for XREVRANGE, most entries. Reply: of each
-// entry its id and listFields.
-var listDeadScript = redis.NewScript(`
-local from, left = ARGV[1], tonumber(ARGV[2])
+// KEYS: deadKey. ARGV: where to begin as for XREVRANGE, most entries, most bytes.
+// Reply: 1 if there are more, else 0; of each entry its id and listFields.
+var listDeadScript = redis.NewScript(luaPage + `
+local most = tonumber(ARGV[2])
 local names = {'delivery', 'event', 'type', 'accepted', 'attempts', 'reason', 'at', 'size'}
-local reply = {}
-while left > 0 do
-	local n = math.min(left, 16)
-	local entries = redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', n)
-	for _, entry in ipairs(entries) do
-		local values = {}
-		for i = 1, #entry[2], 2 do values[entry[2][i]] = entry[2][i+1] end
-		if not values.size then values.size = tostring(#(values.body or '')) end
-		reply[#reply+1] = entry[1]
-		for _, name in ipairs(names) do reply[#reply+1] = values[name] or '' end
-	end
-	if #entries < n then return reply end
-	from = '(' .. entries[n][1]
-	left = left - n
+local function size(entry) return #entry[2][#entry[2]] end
+local entries, more = page('XREVRANGE', KEYS[1], ARGV[1], '-', most + 1, tonumber(ARGV[3]), size)
+local reply = {'0'}
+if more or #entries > most then reply[1] = '1' end
+for n = 1, math.min(#entries, most) do
+	local entry, values = entries[n], {}
+	for i = 1, #entry[2], 2 do values[entry[2][i]] = entry[2][i+1] end
+	if not values.size then values.size = tostring(#(values.body or '')) end
+	reply[#reply+1] = entry[1]
+	for _, name in ipairs(names) do reply[#reply+1] = values[name] or '' end
 end
 return reply
 `)
 
 // DeadLetters lists up to limit of an endpoint's dead letters, newest first: those
-// before the entry `before`, or from the newest if that is "". Their events have
-// neither body nor origin. What this version cannot read of one that another wrote is
-// left empty.
-func (s *Store) DeadLetters(ctx context.Context, ref core.EndpointRef, before string, limit int) ([]core.KeptLetter, error) {
+// before the entry `before`, or from the newest if that is "". It lists fewer when they
+// are large, since Redis reads what it lists, and says whether there are more. Their
+// events have neither body nor origin. What this version cannot read of one that
+// another wrote is left empty.
+func (s *Store) DeadLetters(ctx context.Context, ref core.EndpointRef, before string, limit int) (letters []core.KeptLetter, more bool, err error) {
 	defer s.metrics.took(opReadDeadLetters, time.Now())
 	if limit < 1 {
-		return nil, nil
+		return nil, false, nil
 	}
 	from := "+"
 	if before != "" {
 		from = "(" + before
 	}
-	reply, err := listDeadScript.Run(ctx, s.client, []string{deadKey(ref.ID)}, from, limit).StringSlice()
+	reply, err := listDeadScript.Run(ctx, s.client, []string{deadKey(ref.ID)}, from, limit, maxListRead).StringSlice()
 	if err != nil {
-		return nil, s.fail(opReadDeadLetters, err)
+		return nil, false, s.fail(opReadDeadLetters, err)
 	}
-	letters := make([]core.KeptLetter, 0, len(reply)/(1+listFields))
+	more, reply = reply[0] == "1", reply[1:]
+	letters = make([]core.KeptLetter, 0, len(reply)/(1+listFields))
 	for ; len(reply) > listFields; reply = reply[1+listFields:] {
 		l, err := listedLetter(ref, reply[:1+listFields])
 		if err != nil {
@@ -72,7 +74,7 @@ func (s *Store) DeadLetters(ctx context.Context, ref core.EndpointRef, before st
 		}
 		letters = append(letters, l)
 	}
-	return letters, nil
+	return letters, more, nil
 }
 
 // listedLetter reads one entry of the reply of listDeadScript.
@@ -108,7 +110,7 @@ func (s *Store) unreadable(ref core.EndpointRef, entry string, err error) {
 // KEYS: deadKey. ARGV: from and to as for XRANGE, most entries, most bytes. Reply:
 // the entries as of XRANGE.
 var readDeadScript = redis.NewScript(luaPage + luaPayload + `
-return page(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), payload)
+return (page('XRANGE', KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), payload))
 `)
 
 // ReadDeadLetters returns up to limit of an endpoint's dead letters in r with their

@@ -45,11 +45,8 @@ func TestDeadLettersAreListedInPages(t *testing.T) {
 		}
 		before := ""
 		for range 10 {
-			page, err := s.DeadLetters(ctx, letterRef("a"), before, 17)
+			page, more, err := s.DeadLetters(ctx, letterRef("a"), before, 17)
 			noError(t, err)
-			if len(page) == 0 {
-				break
-			}
 			for _, l := range page {
 				n := strings.TrimPrefix(l.Delivery.ID, "whd_")
 				got = append(got, n)
@@ -61,11 +58,50 @@ func TestDeadLettersAreListedInPages(t *testing.T) {
 				}
 				before = l.Entry
 			}
+			if !more {
+				break
+			}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("listed (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestListsOfLargeLettersEndEarly: what a list does not show is not read beyond a bound.
+func TestListsOfLargeLettersEndEarly(t *testing.T) {
+	t.Parallel()
+	s, _ := setup(t)
+	ctx, ref := t.Context(), letterRef("a")
+	var want []string
+	for n, size := range []int{10, 2 << 20, 400_000, 400_000, 400_000, 10, 10} {
+		l := deadLetter("a", n, 0)
+		l.Delivery.Event.Body = parcels(ref, 1, size)[0].Event.Body // does not compress
+		noError(t, s.AddDeadLetters(ctx, []core.DeadLetter{l}))
+		want = append([]string{l.Delivery.ID}, want...)
+	}
+	var got []string
+	var pages []int
+	before := ""
+	for more := true; more; {
+		var page []core.KeptLetter
+		var err error
+		page, more, err = s.DeadLetters(ctx, ref, before, 100)
+		noError(t, err)
+		if len(page) == 0 {
+			t.Fatal("a page of nothing")
+		}
+		pages, before = append(pages, len(page)), page[len(page)-1].Entry
+		for i := range page {
+			got = append(got, page[i].Delivery.ID)
+		}
+	}
+	if diff := cmp.Diff([]int{4, 1, 1, 1}, pages); diff != "" {
+		t.Errorf("listed at a time (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("listed (-want +got):\n%s", diff)
+	}
 }
 
 func TestDeadLettersAreFoundAndRemoved(t *testing.T) {
@@ -163,7 +199,7 @@ func TestRecoveries(t *testing.T) {
 	onBoth(t, func(t *testing.T, s *Store) {
 		ctx, ref := t.Context(), letterRef("a")
 		noError(t, s.AddDeadLetters(ctx, []core.DeadLetter{deadLetter("a", 1, 10), deadLetter("a", 2, 10), deadLetter("a", 3, 10)}))
-		newest, err := s.DeadLetters(ctx, ref, "", 1)
+		newest, _, err := s.DeadLetters(ctx, ref, "", 1)
 		noError(t, err)
 		first := &core.Recovery{ID: "rec_1", Endpoint: ref, CreatedAt: instant(1)}
 		noError(t, s.StartRecovery(ctx, first))

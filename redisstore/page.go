@@ -1,25 +1,25 @@
 package redisstore
 
-// luaPage defines page, which reads entries of a stream from one on up to another, as
-// for XRANGE, at most `most` of them, and ends before they are more bytes by `size`. It
-// returns at least one if there is one. Only as many as are likely to fit are read at a
-// time: Redis copies all that it reads.
+// luaPage defines page, which reads entries of a stream with XRANGE or XREVRANGE, at
+// most `most` of them, and ends before they are more bytes by `size`. It returns at
+// least one if there is one, and whether the bytes ended it. Only as many as are likely
+// to fit are read at a time: Redis copies all that it reads.
 const luaPage = `
-local function page(stream, from, to, most, bytes, size)
+local function page(range, stream, from, to, most, bytes, size)
 	local entries, n, largest = {}, 1, 1
 	while #entries < most do
-		local read = redis.call('XRANGE', stream, from, to, 'COUNT', n)
+		local read = redis.call(range, stream, from, to, 'COUNT', n)
 		for _, entry in ipairs(read) do
 			local s = size(entry)
-			if s > bytes and #entries > 0 then return entries end
+			if s > bytes and #entries > 0 then return entries, true end
 			entries[#entries+1] = entry
 			bytes, largest = bytes - s, math.max(largest, s)
 		end
-		if #read < n then return entries end
+		if #read < n then return entries, false end
 		from = '(' .. read[n][1]
 		n = math.max(1, math.min(16, most - #entries, math.floor(bytes / largest)))
 	end
-	return entries
+	return entries, false
 end
 `
 

@@ -61,7 +61,7 @@ func everything(ctx context.Context, s *Store) map[string]error {
 
 // recoveries is the part of everything that is about dead letters coming back.
 func recoveries(ctx context.Context, s *Store, ref core.EndpointRef, errs map[string]error) {
-	letters, err := s.DeadLetters(ctx, ref, "", 1)
+	letters, _, err := s.DeadLetters(ctx, ref, "", 1)
 	errs["DeadLetters"] = err
 	_, errs["ReadDeadLetters"] = s.ReadDeadLetters(ctx, ref, core.LetterRange{}, 1)
 	_, errs["FindDeadLetters"] = s.FindDeadLetters(ctx, ref, []string{"whd_1", "whd_2"})

@@ -46,14 +46,13 @@ func (s *Server) listDeadLetters(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	letters, err := s.o.Store.DeadLetters(ctx, e.Ref(), before, limit+1)
+	letters, more, err := s.o.Store.DeadLetters(ctx, e.Ref(), before, limit)
 	if err != nil {
 		return err
 	}
 	var next *string
-	if len(letters) > limit {
-		letters = letters[:limit]
-		ms, sequence, _ := strings.Cut(letters[limit-1].Entry, "-")
+	if more {
+		ms, sequence, _ := strings.Cut(letters[len(letters)-1].Entry, "-")
 		next = encodeCursor(letterCursor, ms, sequence)
 	}
 	data := make([]letterJSON, len(letters))

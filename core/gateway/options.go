@@ -91,8 +91,9 @@ type AttemptStore interface {
 // LetterStore keeps dead letters and brings them back.
 type LetterStore interface {
 	// DeadLetters lists dead letters without their payloads, newest first: those before
-	// the entry `before`, "" standing for all.
-	DeadLetters(ctx context.Context, ref core.EndpointRef, before string, limit int) ([]core.KeptLetter, error)
+	// the entry `before`, "" standing for all; at least one if there is one. It says
+	// whether there are more.
+	DeadLetters(ctx context.Context, ref core.EndpointRef, before string, limit int) (letters []core.KeptLetter, more bool, err error)
 	// FindDeadLetters returns those of the first of some deliveries, as many as are read
 	// at a time and at least one; nil where there is none. One that cannot be read has
 	// no event.

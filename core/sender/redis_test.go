@@ -245,7 +245,7 @@ func TestOverflowOnRedis(t *testing.T) {
 	var letters []core.KeptLetter
 	await(t, "the oldest are dead letters", func() bool {
 		var err error
-		if letters, err = store.DeadLetters(t.Context(), ref, "", parked); err != nil {
+		if letters, _, err = store.DeadLetters(t.Context(), ref, "", parked); err != nil {
 			t.Fatal(err)
 		}
 		return len(letters) >= parked-most
