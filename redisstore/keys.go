@@ -44,6 +44,10 @@ func quotaKey(organization string) string {
 // an endpoint.
 func testKey(organization string) string { return "sp:{org:" + organization + "}:test" }
 
+// trailKey returns the key of the time until which an organization has used up its
+// allowance of logs that are looked through for events: a string that ends then.
+func trailKey(organization string) string { return "sp:{org:" + organization + "}:trail" }
+
 // idempotencyKey returns the key of a claim on an idempotency key: a hash, see
 // beginScript. The key that the producer chose is hashed, so that its length
 // and its bytes do not matter.

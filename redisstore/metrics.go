@@ -28,6 +28,7 @@ const (
 	opRecover           op = "recover"
 	opAllowTest         op = "allow_test"
 	opReadTrails        op = "read_trails"
+	opAllowTrail        op = "allow_trail"
 	opBegin             op = "begin"
 	opFinish            op = "finish"
 	opRelease           op = "release"
@@ -61,7 +62,7 @@ func ops() []op {
 	return []op{
 		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
-		opReadDeadLetters, opRemoveDeadLetters, opRecover, opAllowTest, opReadTrails, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
+		opReadDeadLetters, opRemoveDeadLetters, opRecover, opAllowTest, opReadTrails, opAllowTrail, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
 		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opAnnounce, opReadProcesses, opInspect,
 		opPark, opClaim, opAwait, opHoldClaim, opReleaseClaim, opReadBacklog, opReadBacklogs, opReadStandings,
 		opLookAt, opNoteRecovered, opRaiseWarning,

@@ -38,6 +38,7 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	errs["AddDeadLetters"] = s.AddDeadLetters(ctx, []core.DeadLetter{deadLetter(e.ID, 1, 10), deadLetter("another", 2, 10)})
 	recoveries(ctx, s, e.Ref(), errs)
 	_, errs["EventTrails"] = s.EventTrails(ctx, []string{e.ID, "another"}, "evt_1")
+	_, errs["AllowTrail"] = s.AllowTrail(ctx, "acme", 2)
 	_, errs["AllowTest"] = s.AllowTest(ctx, "acme")
 	rs := []core.Reservation{reservation("k", "a", "body"), reservation("l", "a", "body")}
 	_, _, errs["Begin"] = s.Begin(ctx, []string{"acme", "other"}, rs, core.Draws{Quota: slow(10), Requests: []core.Draw{events("acme", 1), events("other", 1)}})

@@ -27,33 +27,54 @@ end
 return rows
 `)
 
+// trailChunk is how many logs one round trip reads, and trailQuestions how many
+// deliveries one asks for: two to four milliseconds of Redis, between which others have
+// their turn.
+const (
+	trailChunk     = 16
+	trailQuestions = 256
+)
+
 // EventTrails returns what the logs of endpoints know about an event, without those
-// that know nothing. It reads the logs where they are: one script for each endpoint in
-// one round trip, and another round trip for dead letters.
+// that know nothing. It reads the logs where they are: one script for each endpoint,
+// sixteen in a round trip, and further round trips for dead letters.
 func (s *Store) EventTrails(ctx context.Context, endpoints []string, event string) ([]core.EventTrail, error) {
 	if len(endpoints) == 0 {
 		return nil, nil
 	}
 	defer s.metrics.took(opReadTrails, time.Now())
+	var trails []core.EventTrail
+	for some := range slices.Chunk(endpoints, trailChunk) {
+		found, err := s.someTrails(ctx, some, event)
+		if err != nil {
+			return nil, s.fail(opReadTrails, err)
+		}
+		trails = append(trails, found...)
+	}
+	return trails, s.findDead(ctx, trails)
+}
+
+// someTrails is EventTrails for one round trip, without dead letters.
+func (s *Store) someTrails(ctx context.Context, endpoints []string, event string) ([]core.EventTrail, error) {
 	b := s.batch()
 	replies := make([]*redis.Cmd, len(endpoints))
 	for i, endpoint := range endpoints {
 		replies[i] = b.run(ctx, trailScript, []string{attemptsKey(endpoint), failuresKey(endpoint)}, "|"+event+"|", maxRows)
 	}
 	if err := b.exec(ctx); err != nil {
-		return nil, s.fail(opReadTrails, err)
+		return nil, err
 	}
 	var trails []core.EventTrail
 	for i, reply := range replies {
 		rows, err := reply.StringSlice()
 		if err != nil {
-			return nil, s.fail(opReadTrails, err)
+			return nil, err
 		}
 		if t := s.trailOf(endpoints[i], event, rows); len(t.Attempts) > 0 {
 			trails = append(trails, t)
 		}
 	}
-	return trails, s.findDead(ctx, trails)
+	return trails, nil
 }
 
 // trailOf reads the rows of an endpoint.
@@ -68,27 +89,31 @@ func (s *Store) trailOf(endpoint, event string, rows []string) core.EventTrail {
 	return t
 }
 
+// question is whether a delivery of a trail is among the dead letters.
+type question struct {
+	trail    *core.EventTrail
+	delivery string
+	reply    *redis.BoolCmd
+}
+
 // findDead fills in which deliveries are among the dead letters.
 func (s *Store) findDead(ctx context.Context, trails []core.EventTrail) error {
-	pipe := s.client.Pipeline()
-	type question struct {
-		trail    *core.EventTrail
-		delivery string
-		reply    *redis.BoolCmd
-	}
 	var questions []question
 	for i := range trails {
 		for j := range trails[i].Attempts {
 			if a := &trails[i].Attempts[j]; a.Status == core.StatusFailed {
-				questions = append(questions, question{&trails[i], a.Delivery, pipe.HExists(ctx, deadIndexKey(a.Endpoint), a.Delivery)})
+				questions = append(questions, question{trail: &trails[i], delivery: a.Delivery})
 			}
 		}
 	}
-	if len(questions) == 0 {
-		return nil
-	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return s.fail(opReadTrails, err)
+	for some := range slices.Chunk(questions, trailQuestions) {
+		pipe := s.client.Pipeline()
+		for i := range some {
+			some[i].reply = pipe.HExists(ctx, deadIndexKey(some[i].trail.Endpoint), some[i].delivery)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			return s.fail(opReadTrails, err)
+		}
 	}
 	for _, q := range questions {
 		if q.reply.Val() && !slices.Contains(q.trail.Dead, q.delivery) {

@@ -83,6 +83,9 @@ type AttemptStore interface {
 	// LastAttempts returns the newest attempt of each endpoint, nil where there
 	// is none.
 	LastAttempts(ctx context.Context, endpoints []string) ([]*core.Attempt, error)
+	// AllowTrail allows an organization to have that many logs looked through for an
+	// event. wait is the time until it may, 0 if this is allowed.
+	AllowTrail(ctx context.Context, organization string, endpoints int) (wait time.Duration, err error)
 	// EventTrails returns what the logs of endpoints know about an event, in their
 	// order and without those that know nothing.
 	EventTrails(ctx context.Context, endpoints []string, event string) ([]core.EventTrail, error)

@@ -38,6 +38,7 @@ type Server struct {
 	policy    string          // the RateLimit-Policy header; "": there is no quota
 	exchanges sync.Pool       // of *exchange
 	complaint complaintLimit
+	trails    chan struct{} // a semaphore of maxTrails
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -56,6 +57,7 @@ func New(o Options) (*Server, error) {
 		catalogue: o.EventTypes.WithSystem(),
 		policy:    quotaPolicy(o.Quota),
 		conns:     make(map[net.Conn]struct{}),
+		trails:    make(chan struct{}, maxTrails),
 	}
 	for _, t := range o.EventTypes {
 		s.rules.types[t] = t

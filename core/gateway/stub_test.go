@@ -42,6 +42,8 @@ type stubStore struct {
 	standErr   error // what Standings answers
 	lookErr    error // what LookAt answers
 	testWait   time.Duration
+	trailWait  time.Duration
+	trailFunc  func() // called by EventTrails
 	looks      []look
 }
 
@@ -184,7 +186,16 @@ func (s *stubStore) LastAttempts(ctx context.Context, endpoints []string) ([]*co
 	return last, cmp.Or(s.err, s.lastErr)
 }
 
+func (s *stubStore) AllowTrail(context.Context, string, int) (time.Duration, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trailWait, s.err
+}
+
 func (s *stubStore) EventTrails(context.Context, []string, string) ([]core.EventTrail, error) {
+	if s.trailFunc != nil {
+		s.trailFunc()
+	}
 	return nil, s.err
 }
 

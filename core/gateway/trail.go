@@ -40,10 +40,20 @@ func newAttemptJSON(a *core.Attempt) attemptJSON {
 	return out
 }
 
+// maxTrails bounds the events that are being followed in a process: each looks
+// through the logs of all endpoints of an organization.
+const maxTrails = 4
+
 // getEvent is GET /api/v1/events/{event}.
 func (s *Server) getEvent(x *exchange) error {
 	if !core.ValidEventID(x.item) {
 		return core.NotFound("event")
+	}
+	select {
+	case s.trails <- struct{}{}:
+		defer func() { <-s.trails }()
+	default:
+		return core.Unavailable("too many events are being followed", nil)
 	}
 	ctx, cancel := x.storeContext()
 	defer cancel()
@@ -54,6 +64,13 @@ func (s *Server) getEvent(x *exchange) error {
 	ids := make([]string, len(endpoints))
 	for i := range endpoints {
 		ids[i] = endpoints[i].ID
+	}
+	wait, err := s.o.Store.AllowTrail(ctx, x.key.Organization, len(ids))
+	switch {
+	case err != nil:
+		return err
+	case wait > 0:
+		return &core.Error{Code: core.CodeRateLimited, Detail: "the organization has followed too many events lately", RetryAfter: wait}
 	}
 	trails, err := s.o.Store.EventTrails(ctx, ids, x.item)
 	if err != nil {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -43,4 +44,48 @@ func TestEventTrail(t *testing.T) {
 	hash, _ := core.HashAPIKey(key)
 	f.must(f.store.CreateAPIKey(t.Context(), hash, core.APIKey{ID: "key_o", Organization: "other", Scopes: []core.Scope{core.ScopeAdmin}, CreatedAt: at}))
 	f.call("GET", "/api/v1/events/evt_1", "", "Authorization", "Bearer "+key).want(404, core.CodeNotFound)
+}
+
+// TestTrailsAreLimited: an organization that follows too many events waits for itself,
+// over all gateways, and nobody can have more of them followed at a time than there are
+// places for.
+func TestTrailsAreLimited(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	for range 4 { // more logs than the allowance lets be looked through at once
+		if wait, err := f.store.AllowTrail(t.Context(), "acme", 1249); wait != 0 || err != nil {
+			t.Fatalf("wait %v, %v", wait, err)
+		}
+	}
+	status, retry := 0, ""
+	for range 50 { // 4 logs are left of the allowance, and those that come back meanwhile
+		a := f.call("GET", "/api/v1/events/evt_1", "")
+		if status, retry = a.StatusCode, a.Header.Get("Retry-After"); status == 429 {
+			a.want(429, core.CodeRateLimited)
+			break
+		}
+		a.want(404, core.CodeNotFound)
+		if _, err := f.store.AllowTrail(t.Context(), "acme", 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status != 429 || retry != "1" {
+		t.Errorf("in the end status %d, Retry-After %q", status, retry)
+	}
+}
+
+func TestTrailsHavePlaces(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	entered, leave := make(chan struct{}, maxTrails), make(chan struct{})
+	f.store.trailFunc = func() { entered <- struct{}{}; <-leave }
+	var wg sync.WaitGroup
+	for range maxTrails {
+		wg.Go(func() { f.call("GET", "/api/v1/events/evt_1", "").want(404, core.CodeNotFound) })
+		<-entered
+	}
+	f.call("GET", "/api/v1/events/evt_1", "").want(503, core.CodeUnavailable).detail("too many")
+	close(leave)
+	wg.Wait()
+	f.call("GET", "/api/v1/events/evt_1", "").want(404, core.CodeNotFound)
 }
