@@ -45,28 +45,28 @@ type replayFail struct {
 
 // replayDelivery is POST /api/v1/webhooks/{id}/deliveries/{delivery}/replay.
 func (s *Server) replayDelivery(x *exchange) error {
-	e, letter, refusal, err := s.findLetter(x)
-	if err != nil {
-		return err
+	if !core.ValidDeliveryID(x.item) {
+		return core.NotFound("delivery")
 	}
-	body, err := s.readBody(x, maxManagementBody)
+	e, body, err := s.findWithBody(x)
 	if err != nil {
 		return err
 	}
 	if err := x.parseNothing(body); err != nil {
 		return err
 	}
-	if refusal == nil {
-		refusal = e.Replayable()
-	}
-	if refusal == nil {
-		refusal = s.judgeReplay(e, letter)
-	}
-	if refusal != nil {
-		return refusal
-	}
 	ctx, cancel := x.storeContext()
 	defer cancel()
+	letter, err := s.findLetter(ctx, e, x.item)
+	if err != nil {
+		return err
+	}
+	if err := e.Replayable(); err != nil {
+		return err
+	}
+	if err := s.judgeReplay(e, letter); err != nil {
+		return err
+	}
 	ids, err := s.replay(ctx, e, []*core.KeptLetter{letter})
 	if err != nil {
 		return err
@@ -78,25 +78,17 @@ func (s *Server) replayDelivery(x *exchange) error {
 	})
 }
 
-// findLetter reads the endpoint of the path and the dead letter of its delivery. If
-// that is no dead letter, refusal says why it is not replayed.
-func (s *Server) findLetter(x *exchange) (e *core.Endpoint, l *core.KeptLetter, refusal, err error) {
-	ctx, cancel := x.storeContext()
-	defer cancel()
-	if e, err = s.find(ctx, x); err != nil {
-		return nil, nil, nil, err
-	}
-	if !core.ValidDeliveryID(x.item) {
-		return nil, nil, nil, core.NotFound("delivery")
-	}
-	letters, err := s.o.Store.FindDeadLetters(ctx, e.Ref(), []string{x.item})
+// findLetter reads the dead letter of a delivery. If that is none, the error says why it
+// is not replayed.
+func (s *Server) findLetter(ctx context.Context, e *core.Endpoint, delivery string) (*core.KeptLetter, error) {
+	letters, err := s.o.Store.FindDeadLetters(ctx, e.Ref(), []string{delivery})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	if letters[0] == nil {
-		refusal, err = s.notDead(ctx, e, x.item)
+		return nil, s.notDead(ctx, e, delivery)
 	}
-	return e, letters[0], refusal, err
+	return letters[0], nil
 }
 
 // replay parks fresh deliveries of letters, of which it returns the ids, and then
@@ -136,29 +128,29 @@ func (s *Server) judgeReplay(e *core.Endpoint, l *core.KeptLetter) error {
 }
 
 // notDead says why a delivery is not replayed that is not among its endpoint's dead
-// letters.
-func (s *Server) notDead(ctx context.Context, e *core.Endpoint, delivery string) (refusal, err error) {
+// letters; it never returns nil.
+func (s *Server) notDead(ctx context.Context, e *core.Endpoint, delivery string) error {
 	row, err := s.newestRow(ctx, e.ID, delivery)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if row == nil {
 		waiting, err := s.waits(ctx, e.Ref(), delivery)
 		switch {
 		case err != nil:
-			return nil, err
+			return err
 		case !waiting:
-			return nil, core.NotFound("delivery")
+			return core.NotFound("delivery")
 		}
-		return &core.Error{Code: core.CodeConflict, Detail: "the delivery waits in the endpoint's backlog: it will be sent anyway"}, nil
+		return &core.Error{Code: core.CodeConflict, Detail: "the delivery waits in the endpoint's backlog: it will be sent anyway"}
 	}
 	switch row.Status {
 	case core.StatusRetrying:
-		return &core.Error{Code: core.CodeConflict, Detail: "the delivery is not over yet: it will be sent again anyway"}, nil
+		return &core.Error{Code: core.CodeConflict, Detail: "the delivery is not over yet: it will be sent again anyway"}
 	case core.StatusDelivered:
-		return &core.Error{Code: core.CodePayloadExpired, Detail: "the delivery succeeded, and payloads of such deliveries are not kept"}, nil
+		return &core.Error{Code: core.CodePayloadExpired, Detail: "the delivery succeeded, and payloads of such deliveries are not kept"}
 	}
-	return &core.Error{Code: core.CodePayloadExpired, Detail: "the payload is no longer kept: the dead letter was replayed, deleted or too old"}, nil
+	return &core.Error{Code: core.CodePayloadExpired, Detail: "the payload is no longer kept: the dead letter was replayed, deleted or too old"}
 }
 
 // newestRow returns the newest row of a delivery in its endpoint's log, nil if there

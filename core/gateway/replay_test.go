@@ -252,9 +252,10 @@ func TestReplayJudgement(t *testing.T) {
 	large := strings.Repeat(" ", maxManagementBody) + "{}"
 	missing := "/api/v1/webhooks/" + core.NewEndpointID()
 	for _, path := range []string{missing + "/deliveries/" + id + "/replay", missing + "/dead-letters/replay", missing + "/recover",
-		"/api/v1/webhooks/x/recover", f.item + "/deliveries/" + core.NewDeliveryID(time.Now()) + "/replay", f.item + "/deliveries/x/replay"} {
+		"/api/v1/webhooks/x/recover", f.item + "/deliveries/x/replay"} {
 		f.call("POST", path, large).want(404, core.CodeNotFound)
 	}
+	f.call("POST", f.item+"/deliveries/"+core.NewDeliveryID(time.Now())+"/replay", "").want(404, core.CodeNotFound)
 	for _, path := range []string{missing + "/dead-letters", missing + "/recover/" + core.NewRecoveryID(time.Now()), f.item + "/recover/x", f.item + "/recover/" + core.NewRecoveryID(time.Now())} {
 		f.call("GET", path+"?limit=0", "").want(404, core.CodeNotFound)
 	}
@@ -425,4 +426,35 @@ func TestReplayFindsWhatWaitsBehindLargeOnes(t *testing.T) {
 	_, err := f.store.Park(t.Context(), []core.Parking{{Endpoint: f.ref, Deliveries: ds}})
 	f.must(err)
 	f.call("POST", f.item+"/deliveries/"+ds[19].ID+"/replay", "").want(409, core.CodeConflict).detail("backlog")
+}
+
+// countingStore counts the reads of dead letters with their payloads.
+type countingStore struct {
+	*redisstore.Store
+	finds atomic.Int64
+}
+
+func (c *countingStore) FindDeadLetters(ctx context.Context, ref core.EndpointRef, ids []string) ([]*core.KeptLetter, error) {
+	c.finds.Add(1)
+	return c.Store.FindDeadLetters(ctx, ref, ids)
+}
+
+// A request with a bad body costs no read of a payload.
+func TestBadReplayReadsNoLetter(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	path := f.item + "/deliveries/" + f.kill(1)[0] + "/replay"
+	counting := &countingStore{Store: f.store}
+	g := setup(t, func(o *Options) { o.Store, o.Keys = counting, f.store })
+	g.key = f.key
+	g.call("POST", path, strings.Repeat(" ", maxManagementBody)+"{}").want(413, core.CodeTooLarge)
+	g.call("POST", path, `{"x":`).want(400, core.CodeInvalidJSON)
+	g.call("POST", path, `{"x":1}`).want(422, core.CodeInvalid, "x")
+	if n := counting.finds.Load(); n != 0 {
+		t.Errorf("%d reads of dead letters", n)
+	}
+	g.call("POST", path, "").want(202, "")
+	if n := counting.finds.Load(); n != 1 {
+		t.Errorf("%d reads of dead letters for a good request, want 1", n)
+	}
 }
