@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -195,5 +196,28 @@ func TestRequestsAreLogged(t *testing.T) {
 		if diff := cmp.Diff(want, changes[id]); diff != "" {
 			t.Errorf("change (-want +got):\n%s", diff)
 		}
+	}
+}
+
+// TestDropEndsAPause: what waits for an endpoint that drops it is looked at at once,
+// although the endpoint asked to be left alone.
+func TestDropEndsAPause(t *testing.T) {
+	t.Parallel()
+	f := setupLetters(t)
+	until := time.Now().Add(time.Hour)
+	_, err := f.store.Park(t.Context(), []core.Parking{{
+		Endpoint: f.ref, Condition: core.Condition{State: core.StatePaused, Since: time.Now(), Until: until}, Deliveries: []core.Delivery{f.delivery(1)},
+	}})
+	f.must(err)
+	claims, _, err := f.store.ClaimBacklogs(t.Context(), 10)
+	f.must(err)
+	if len(claims) != 0 {
+		t.Fatalf("a paused endpoint is looked at: %+v", claims)
+	}
+	f.call("PATCH", f.item, `{"enabled":false,"on_disable":"drop"}`).want(200, "")
+	claims, _, err = f.store.ClaimBacklogs(t.Context(), 10)
+	f.must(err)
+	if len(claims) != 1 || claims[0].Condition != (core.Condition{}) {
+		t.Errorf("claimed %+v, want its backlog without a condition", claims)
 	}
 }

@@ -39,7 +39,8 @@ func (s *Server) lookAt(c *change, before, after *core.Endpoint) {
 	if !c.concernsBacklog() || after.Holds() {
 		return // where everything waits there is nothing to look at
 	}
-	forget := before.URL != after.URL || !before.Enabled && after.Enabled || before.FIFO && !after.FIFO
+	// Where everything is dropped no pause has to be waited for.
+	forget := before.URL != after.URL || !before.Enabled && after.Enabled || before.FIFO && !after.FIFO || !after.Takes()
 	ctx, cancel := context.WithTimeoutCause(context.Background(), extraBudget, errStoreBudget)
 	defer cancel()
 	if err := s.o.Store.LookAt(ctx, after.Ref(), forget); err != nil {

@@ -103,9 +103,9 @@ func TestChangesAreLookedAt(t *testing.T) {
 		{`{"url":"https://b.example.com/"}`, forgotten},
 		{`{"enabled":false}`, nil}, // everything waits
 		{`{"rate_limit":null}`, nil},
-		{`{"on_disable":"drop"}`, kept}, // what waits is given up
+		{`{"on_disable":"drop"}`, forgotten}, // what waits is given up, whatever it waits for
 		{`{"enabled":true}`, forgotten},
-		{`{"enabled":false}`, kept},
+		{`{"enabled":false}`, forgotten},
 	} {
 		f.store.looks = nil
 		f.call("PATCH", item, tt.change).want(200, "")
