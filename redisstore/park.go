@@ -131,7 +131,8 @@ end
 //
 // After an error parked tells which parkings are stored all the same. Of the others
 // some deliveries may be: repeating them may park them twice, which delivers them
-// twice.
+// twice. The error is never core.ErrNotStored, not even where Redis refused all: what
+// one pipeline carries is not one thing that is stored or not.
 func (s *Store) Park(ctx context.Context, ps []core.Parking) (parked []core.Parked, err error) {
 	if len(ps) == 0 {
 		return nil, nil
