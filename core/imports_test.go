@@ -18,6 +18,7 @@ var mayImport = map[string][]string{
 	"core/retry":           {"core"},
 	"core/pace":            {"core"},
 	"core/egress":          {"core", "github.com/valyala/fasthttp", "code.dny.dev/ssrf", "golang.org/x/net/idna", prom},
+	"core/egress/dnstest":  {"golang.org/x/net/dns/dnsmessage"}, // for tests
 	"core/queue":           {"core", "github.com/hibiken/asynq", "core/frame", "github.com/redis/go-redis/v9", "github.com/google/uuid", "core/metric", prom},
 	"core/publish":         {"core", "core/metric", prom},
 	"core/announce":        {"core"},

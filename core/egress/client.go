@@ -24,13 +24,14 @@ const (
 
 // Client sends requests. It is safe for concurrent use.
 type Client struct {
-	allowHTTP bool
-	now       func() time.Time
-	dialer    net.Dialer
-	tls       tls.Config // to be cloned
-	fixed     []byte     // header lines that every request has, up to the length of its body
-	pool      *pool
-	scratch   sync.Pool // of *scratch
+	allowHTTP   bool
+	now         func() time.Time
+	dialer      net.Dialer
+	nameServers []nameServer // empty: the system's resolver
+	tls         tls.Config   // to be cloned
+	fixed       []byte       // header lines that every request has, up to the length of its body
+	pool        *pool
+	scratch     sync.Pool // of *scratch
 
 	fresh, reused, resent prometheus.Counter
 
@@ -40,7 +41,7 @@ type Client struct {
 }
 
 // New returns a client and starts the goroutine that closes idle connections;
-// Close ends it. The error is about a negative limit or a metric that is
+// Close ends it. The error is about a limit or a metric that is
 // registered already.
 func New(o Options) (*Client, error) {
 	if err := o.setDefaults(); err != nil {
@@ -66,9 +67,10 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	c := &Client{
-		allowHTTP: o.AllowHTTP,
-		now:       o.Now,
-		dialer:    net.Dialer{Control: newGuard(o.AllowNets, o.DenyAddrs).control},
+		allowHTTP:   o.AllowHTTP,
+		now:         o.Now,
+		dialer:      net.Dialer{Control: newGuard(o.AllowNets, o.DenyAddrs).control},
+		nameServers: newNameServers(o.DNSServers),
 		tls: tls.Config{
 			RootCAs:            o.RootCAs,
 			MinVersion:         tls.VersionTLS12,

@@ -44,7 +44,7 @@ func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
 	trace := &httptrace.ClientTrace{DNSDone: func(httptrace.DNSDoneInfo) {
 		resolved.Store(int64(now().Sub(start)))
 	}}
-	raw, err := a.client.dialer.DialContext(httptrace.WithClientTrace(ctx, trace), "tcp", a.target.addr)
+	raw, err := a.client.open(httptrace.WithClientTrace(ctx, trace), a.target.host, a.target.addr)
 	total := now().Sub(start)
 	dns := time.Duration(resolved.Load())
 	a.result.DNS = dns

@@ -3,6 +3,7 @@ package egress
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -36,6 +37,10 @@ type Options struct {
 	// exactly that address (/32 or /128).
 	DenyAddrs []netip.AddrPort
 
+	// DNSServers resolve the targets' names, tried in turn; empty: the system's
+	// resolver. At most MaxDNSServers.
+	DNSServers []netip.AddrPort
+
 	MaxConnsPerHost int           // connections to one scheme, host and port; beyond it Post waits
 	MaxIdlePerHost  int           // of these kept while idle
 	MaxIdle         int           // idle connections in all; beyond it the oldest is closed
@@ -53,6 +58,9 @@ type Options struct {
 func (o *Options) setDefaults() error {
 	if o.MaxConnsPerHost < 0 || o.MaxIdlePerHost < 0 || o.MaxIdle < 0 || o.IdleTimeout < 0 {
 		return errors.New("egress: a limit is negative")
+	}
+	if len(o.DNSServers) > MaxDNSServers {
+		return fmt.Errorf("egress: more than %d name servers", MaxDNSServers)
 	}
 	setDefault(&o.MaxConnsPerHost, DefaultMaxConnsPerHost)
 	setDefault(&o.MaxIdlePerHost, DefaultMaxIdlePerHost)

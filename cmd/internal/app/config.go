@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/egress"
 	"github.com/sealpost/sealpost/core/retry"
 	"github.com/sealpost/sealpost/core/sign"
 )
@@ -42,10 +44,11 @@ type keySettings struct {
 	MasterKeysFile string `env:"SEALPOST_MASTER_KEYS_FILE" help:"File with the master keys, one a line, instead of SEALPOST_MASTER_KEYS."`
 }
 
-// targetSettings say which URLs may be delivered to.
+// targetSettings say which URLs may be delivered to, and who resolves their names.
 type targetSettings struct {
-	AllowHTTP bool     `name:"allow-http" env:"SEALPOST_ALLOW_HTTP" default:"false" help:"Permit http:// endpoints (development and tests)."`
-	AllowNets prefixes `env:"SEALPOST_ALLOW_NETS" help:"Comma-separated CIDRs that deliveries may reach although they are not public."`
+	AllowHTTP  bool       `name:"allow-http" env:"SEALPOST_ALLOW_HTTP" default:"false" help:"Permit http:// endpoints (development and tests)."`
+	AllowNets  prefixes   `env:"SEALPOST_ALLOW_NETS" help:"Comma-separated CIDRs that deliveries may reach although they are not public."`
+	DNSServers dnsServers `env:"SEALPOST_DNS_SERVERS" help:"Comma-separated name servers (address:port, at most 4) that resolve endpoints' names, tried in turn, instead of the system's."`
 }
 
 // apiSettings belong to the gateway.
@@ -275,6 +278,33 @@ func (p *prefixes) UnmarshalText(text []byte) error {
 			return fmt.Errorf("%q is not a CIDR like 10.0.0.0/8", word)
 		}
 		*p = append(*p, prefix.Masked())
+	}
+	return nil
+}
+
+// dnsServers is a comma-separated list of name servers.
+type dnsServers []netip.AddrPort
+
+// UnmarshalText reads the list.
+func (d *dnsServers) UnmarshalText(text []byte) error {
+	*d = nil
+	for word := range strings.SplitSeq(string(text), ",") {
+		word = strings.TrimSpace(word)
+		if word == "" {
+			continue
+		}
+		server, err := netip.ParseAddrPort(word)
+		switch {
+		case err != nil || server.Port() == 0:
+			return fmt.Errorf("%q is not an address and port like 10.0.0.2:53 or [fd00::2]:53", word)
+		case server.Addr().IsUnspecified() || server.Addr().IsMulticast():
+			return fmt.Errorf("%q is not the address of one server", word)
+		case slices.Contains(*d, server):
+			return fmt.Errorf("%q is named twice", word)
+		case len(*d) == egress.MaxDNSServers:
+			return fmt.Errorf("more than %d name servers", egress.MaxDNSServers)
+		}
+		*d = append(*d, server)
 	}
 	return nil
 }

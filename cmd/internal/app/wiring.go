@@ -189,7 +189,7 @@ func (b *base) startGateway(ctx context.Context, at *redisSettings, listen strin
 		return "", err
 	}
 	// The sender's client has the metrics; a test is no delivery.
-	client, err := egress.New(egress.Options{AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DenyAddrs: own})
+	client, err := egress.New(egress.Options{AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DNSServers: targets.DNSServers, DenyAddrs: own})
 	if err != nil {
 		return "", err
 	}
@@ -239,7 +239,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		return err
 	}
 	client, err := egress.New(egress.Options{
-		AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DenyAddrs: own, Registerer: b.metrics,
+		AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets, DNSServers: targets.DNSServers, DenyAddrs: own, Registerer: b.metrics,
 	})
 	if err != nil {
 		return err
