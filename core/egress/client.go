@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ const (
 type Client struct {
 	allowHTTP   bool
 	now         func() time.Time
+	guard       *guard
 	dialer      net.Dialer
 	nameServers []nameServer // empty: the system's resolver
 	tls         tls.Config   // to be cloned
@@ -66,10 +68,12 @@ func New(o Options) (*Client, error) {
 			}
 		}
 	}
+	judge := newGuard(o.AllowNets, o.DenyAddrs)
 	c := &Client{
+		guard:       judge,
 		allowHTTP:   o.AllowHTTP,
 		now:         o.Now,
-		dialer:      net.Dialer{Control: newGuard(o.AllowNets, o.DenyAddrs).control},
+		dialer:      net.Dialer{Control: judge.control},
 		nameServers: newNameServers(o.DNSServers),
 		tls: tls.Config{
 			RootCAs:            o.RootCAs,
@@ -110,6 +114,9 @@ func (c *Client) Close() {
 	c.stopped.Wait()
 	c.pool.close()
 }
+
+// Deny replaces Options.DenyAddrs. Connections that exist are not touched.
+func (c *Client) Deny(addrs []netip.AddrPort) { c.guard.deny(addrs) }
 
 // DropIdle closes the idle connections to t's scheme, host and port, and lets
 // those in use end with the request that they serve. Other endpoints on the same

@@ -113,6 +113,21 @@ func TestGuardAllowNetsAndDenyAddrs(t *testing.T) {
 		{"Azure inside a network", prefixes("168.63.0.0/16"), "168.63.129.16:80", true},
 		{"Azure, listed exactly", prefixes("168.63.129.16/32"), "168.63.129.16:80", false},
 		{"Azure, everything allowed", prefixes("0.0.0.0/0", "::/0"), "168.63.129.16:32526", true},
+		{"metadata inside a network", prefixes("169.254.0.0/16"), "169.254.169.254:80", true},
+		{"metadata beside it", prefixes("169.254.0.0/16"), "169.254.169.253:80", false},
+		{"metadata, listed exactly", prefixes("169.254.169.254/32"), "169.254.169.254:80", false},
+		{"metadata of IPv6 inside a network", prefixes("fd00::/8"), "[fd00:ec2::254]:80", true},
+		{"metadata, IPv4 within IPv6", prefixes("::/0", "0.0.0.0/0"), "[::ffff:169.254.169.254]:80", true},
+		{"Alibaba's inside a network", prefixes("100.64.0.0/10"), "100.100.100.200:80", true},
+		{"unspecified inside a network", prefixes("0.0.0.0/0", "::/0"), "0.0.0.0:6379", true},
+		{"unspecified IPv6 inside a network", prefixes("0.0.0.0/0", "::/0"), "[::]:80", true},
+		{"unspecified, IPv4 within IPv6", prefixes("0.0.0.0/0", "::/0"), "[::ffff:0.0.0.0]:80", true},
+		{"own port, IPv4 within IPv6", prefixes("0.0.0.0/0", "::/0"), "[::ffff:127.0.0.1]:6379", true},
+		{"translated public address", prefixes("64:ff9b::/96"), "[64:ff9b::8.8.8.8]:443", false},
+		{"translated loopback address", prefixes("64:ff9b::/96"), "[64:ff9b::127.0.0.1]:443", true},
+		{"translated metadata", prefixes("64:ff9b::/96", "169.254.0.0/16"), "[64:ff9b::169.254.169.254]:80", true},
+		{"translated own address", prefixes("64:ff9b::/96", "10.0.0.0/8"), "[64:ff9b::10.0.0.9]:80", true},
+		{"translated inside a network", prefixes("64:ff9b::/96", "10.0.0.0/8"), "[64:ff9b::10.0.0.8]:80", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,6 +137,47 @@ func TestGuardAllowNetsAndDenyAddrs(t *testing.T) {
 				t.Errorf("check(%s) = %v; want blocked %t", tt.address, err, tt.blocked)
 			}
 		})
+	}
+}
+
+// TestDeny: the list can be replaced, and what it holds no longer is allowed again.
+func TestDeny(t *testing.T) {
+	t.Parallel()
+	s := serve(t, answering(okResponse, true))
+	c := newClient(t)
+	target, own := mustTarget(t, s.url("/")), netip.MustParseAddrPort(s.Addr().String())
+	for _, tt := range []struct {
+		deny   []netip.AddrPort
+		reason core.Reason
+	}{
+		{nil, ""},
+		{[]netip.AddrPort{own}, core.ReasonBlocked},
+		{[]netip.AddrPort{netip.AddrPortFrom(own.Addr(), 0)}, core.ReasonBlocked},
+		{[]netip.AddrPort{netip.AddrPortFrom(own.Addr(), own.Port()-1)}, ""},
+	} {
+		c.Deny(tt.deny)
+		if r := post(c, target); r.Reason != tt.reason || (r.Status == 200) != (tt.reason == "") {
+			t.Errorf("with %v denied: got %s; want reason %q", tt.deny, r.brief(), tt.reason)
+		}
+	}
+	if n := s.accepted.Load(); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
+}
+
+// TestPublic: what a document may call a public address.
+func TestPublic(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"8.8.8.8": true, "2606:4700::1111": true, "127.0.0.1": false, "100.64.0.1": false, "100.127.255.255": false, "198.18.0.1": false,
+		"0.0.0.0": false, "::": false, "64:ff9b::8.8.8.8": false, "168.63.129.16": false,
+	} {
+		if got := Public(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s is public: %t, want %t", text, got, want)
+		}
+	}
+	if Public(netip.Addr{}) {
+		t.Error("no address is public")
 	}
 }
 

@@ -32,9 +32,10 @@ type Options struct {
 	// AllowNets are networks that may be reached although they are not public.
 	AllowNets []netip.Prefix
 
-	// DenyAddrs are Sealpost's own: Redis, the admin listeners. Port 0 stands for
-	// every port. They are refused even inside AllowNets, unless AllowNets lists
-	// exactly that address (/32 or /128).
+	// DenyAddrs are Sealpost's own: Redis, the API, the admin listeners; Client.Deny
+	// replaces them. Port 0 stands for every port. They are refused even inside
+	// AllowNets, unless AllowNets lists exactly that address (/32 or /128), and so are
+	// the servers where clouds keep a machine's credentials.
 	DenyAddrs []netip.AddrPort
 
 	// DNSServers resolve the targets' names, tried in turn; empty: the system's
