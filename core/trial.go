@@ -12,7 +12,7 @@ type AddressClass string
 // The classes. What is not public can be reached only if the operator permits it.
 const (
 	AddressPublic    AddressClass = "public"
-	AddressPrivate   AddressClass = "private"
+	AddressPrivate   AddressClass = "private" // every other that is not public: shared by customers of a carrier, too
 	AddressLoopback  AddressClass = "loopback"
 	AddressLinkLocal AddressClass = "link_local"
 )

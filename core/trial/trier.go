@@ -150,9 +150,9 @@ func classOf(addr netip.Addr) core.AddressClass {
 		return core.AddressLoopback
 	case addr.IsLinkLocalUnicast():
 		return core.AddressLinkLocal
-	case addr.IsPrivate():
-		return core.AddressPrivate
-	default:
+	case egress.Public(addr):
 		return core.AddressPublic
+	default:
+		return core.AddressPrivate
 	}
 }

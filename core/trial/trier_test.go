@@ -110,6 +110,9 @@ func TestClassOf(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]core.AddressClass{
 		"": "", "93.184.216.34": core.AddressPublic, "2606:2800::1": core.AddressPublic, "127.0.0.9": core.AddressLoopback, "::1": core.AddressLoopback,
+		"100.64.0.1": core.AddressPrivate, "100.127.255.255": core.AddressPrivate, "100.128.0.1": core.AddressPublic, "198.18.0.1": core.AddressPrivate,
+		"192.0.2.1": core.AddressPrivate, "203.0.113.9": core.AddressPrivate, "0.0.0.0": core.AddressPrivate, "240.0.0.1": core.AddressPrivate, "224.0.0.1": core.AddressPrivate,
+		"64:ff9b::808:808": core.AddressPrivate, "2002:808:808::1": core.AddressPrivate, "2001:db8::1": core.AddressPrivate, "fec0::1": core.AddressPrivate, "168.63.129.16": core.AddressPrivate,
 		"10.1.2.3": core.AddressPrivate, "fd00::1": core.AddressPrivate, "169.254.169.254": core.AddressLinkLocal, "fe80::1": core.AddressLinkLocal,
 	} {
 		addr, _ := netip.ParseAddr(address)
