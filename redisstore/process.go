@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,9 @@ type Process struct {
 
 	// Settings are those that all processes ought to have in common, by variable.
 	Settings map[string]string `json:"settings"`
+
+	// Own is where its listeners and Redis are, which no delivery may reach.
+	Own []netip.AddrPort `json:"own,omitempty"`
 
 	// SeenAt is the time of the last announcement by the clock of Redis.
 	SeenAt time.Time `json:"-"`

@@ -29,6 +29,7 @@ type sharer interface {
 func (b *base) announce(p redisstore.Process, settings ...sharer) {
 	p.ID, p.Version, p.PID, p.StartedAt = core.NewToken(), core.Version, os.Getpid(), time.Now().UTC()
 	p.AdminListen = b.admin.listener.Addr().String()
+	p.Own = b.own[:min(len(b.own), maxOwn)]
 	p.Shards = queue.DefaultShards
 	p.MasterKeys = b.ring.Fingerprints()
 	p.Host, _ = os.Hostname() // without a name the process is told by its id

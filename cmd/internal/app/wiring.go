@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"time"
 
@@ -36,7 +37,8 @@ type base struct {
 	store    *redisstore.Store
 	producer *queue.Producer
 	admin    *admin
-	tracer   core.Tracer // nil: nothing is traced
+	own      []netip.AddrPort // where this process and Redis are
+	tracer   core.Tracer      // nil: nothing is traced
 	members  *group
 	closers  []func() error // run after all members are gone, last first
 }
@@ -183,8 +185,17 @@ func (b *base) close() error {
 }
 
 // startGateway starts the accepting half and returns the API's address.
-func (b *base) startGateway(ctx context.Context, at *redisSettings, listen string, api *apiSettings, targets *targetSettings) (string, error) {
-	own, err := ownAddresses(ctx, at.RedisURL, b.admin.listener.Addr().String())
+func (b *base) startGateway(ctx context.Context, at *redisSettings, listen string, api *apiSettings, targets *targetSettings) (address string, err error) {
+	listener, err := bind("SEALPOST_LISTEN", listen)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, listener.Close())
+		}
+	}()
+	own, err := ownAddresses(ctx, at.RedisURL, b.admin.listener.Addr().String(), listener.Addr().String())
 	if err != nil {
 		return "", err
 	}
@@ -201,10 +212,6 @@ func (b *base) startGateway(ctx context.Context, at *redisSettings, listen strin
 		return "", err
 	}
 	policy := egress.URLPolicy{AllowHTTP: targets.AllowHTTP, AllowNets: targets.AllowNets}
-	listener, err := bind("SEALPOST_LISTEN", listen)
-	if err != nil {
-		return "", err
-	}
 	server, err := gateway.New(gateway.Options{
 		Listener: listener, Store: b.store, Keys: b.store, Publisher: publisher, Keyring: b.ring,
 		Announcer:       announce.New(b.store, b.producer, nil),
@@ -219,8 +226,9 @@ func (b *base) startGateway(ctx context.Context, at *redisSettings, listen strin
 		Registerer:      b.metrics, Logger: b.log,
 	})
 	if err != nil {
-		return "", errors.Join(err, listener.Close())
+		return "", err
 	}
+	b.keepOff(ctx, client, own)
 	b.members.start("redis watch", b.store.Watch)
 	b.members.start("publisher", publisher.Run)
 	b.members.start("api", server.Run)
@@ -268,6 +276,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	if err != nil {
 		return err
 	}
+	b.keepOff(ctx, client, own)
 	b.admin.serveTop(deliverer.Top)
 	b.members.start("trouble report", deliverer.Report)
 	b.members.start("backlogs", deliverer.Run)

@@ -63,21 +63,51 @@ func TestBlockedAddresses(t *testing.T) {
 	}
 }
 
-// TestOwnAddressesAreBlocked: Sealpost's own Redis and admin listeners are out of
-// reach although the net that they are in is permitted.
+// TestOwnAddressesAreBlocked: Sealpost's own Redis, API and admin listeners, of
+// whichever process, are out of reach although the net that they are in is permitted:
+// for a test, a delivery, and what waited in a backlog.
 func TestOwnAddressesAreBlocked(t *testing.T) {
 	t.Parallel()
-	s := newSystem(t, map[string]string{"SEALPOST_RETRY_MAX_ATTEMPTS": "1", "SEALPOST_ALLOW_HTTP": "true"})
+	s := prepareSystem(t, map[string]string{
+		"SEALPOST_RETRY_MAX_ATTEMPTS": "1", "SEALPOST_ALLOW_HTTP": "true", "SEALPOST_ALLOW_NETS": "127.0.0.0/8,::/0",
+	})
+	s.startGateway()
+	s.eventually("the gateway has announced itself", func() bool {
+		return s.redis.Client(t).HLen(t.Context(), "sp:processes").Val() == 1
+	})
+	s.startSender()
 	acme := s.client("acme", "admin,publish")
+	_, port, err := net.SplitHostPort(s.redis.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for event, url := range map[string]string{
-		"call.received":   "http://" + s.redis.Addr() + "/",
-		"call.classified": s.admin["sender"] + "/debug/pprof/",
+		"call.received":    "http://" + s.redis.Addr() + "/",
+		"call.classified":  s.admin["sender"] + "/debug/pprof/",
+		"call.qualified":   s.admin["gateway"] + "/metrics",
+		"lead.created":     s.api + "/api/v1/webhooks",
+		"review.requested": "http://[::ffff:127.0.0.1]:" + port + "/",
 	} {
 		e := acme.subscribe(url, event)
+		check := func(what string, attempts int) {
+			t.Helper()
+			s.eventually(fmt.Sprintf("the attempt at %s is in the log", url), func() bool { return len(acme.deliveries(e.ID)) == attempts })
+			if row := acme.deliveries(e.ID)[0]; text(row.Error) != "blocked_address" || row.ResponseStatus != nil {
+				t.Errorf("%s, %s: row %+v with error %s, want blocked_address", url, what, row, text(row.Error))
+			}
+		}
 		acme.publish(1, event, `{}`)
-		s.eventually(fmt.Sprintf("the attempt at %s is in the log", url), func() bool { return len(acme.deliveries(e.ID)) == 1 })
-		if row := acme.deliveries(e.ID)[0]; text(row.Error) != "blocked_address" || row.ResponseStatus != nil {
-			t.Errorf("%s: row %+v with error %s, want blocked_address", url, row, text(row.Error))
+		check("delivery", 1)
+		_, release := acme.gather(e.ID, 1, event)
+		release()
+		check("backlog", 2)
+		s.eventually("the backlog is empty", func() bool { return acme.stand(e.ID).Backlog == 0 })
+	}
+	// The gateway's own client, for tests, knows the gateway's addresses and Redis.
+	for _, url := range []string{"http://" + s.redis.Addr() + "/", s.admin["gateway"] + "/metrics", s.api + "/"} {
+		e := acme.subscribe(url, "review.received")
+		if got := acme.test(e.ID); got.Status != "failed" || text(got.Error) != "blocked_address" || got.Timings != nil || got.Address != "" {
+			t.Errorf("test of %s: %+v, want blocked_address and nothing more", url, got)
 		}
 	}
 }
