@@ -318,6 +318,10 @@ func FuzzCanonicalURL(f *testing.F) {
 	for _, seed := range []string{
 		"https://example.com/hook?a=b", "https://[2606:4700::1]:8443/", "https://bücher.example/ü?ü", "https://XN--BCHER-KVA.example/",
 		"https://127.0.0.1/", "https://user@example.com/#x", "https://example.com:0443/%2f%zz", "https://１。example/", "https://a.xn--a/", "https:///x",
+		"https://⑫⑦.⓪。0．１:443/", "https://0X7F.1/", "https://017700000001/", "https://127.0.0.1./", "https://127.0.0.1../", "https://0x./", "https://１２７.１/",
+		"https://[::ffff:7f00:1]/", "https://[64:ff9b:1::7f00:1]/", "https://[2002:7f00:1::]/", "https://[fe80::1%25eth0]/", "https://[::1%lo]/", "https://[fd00:ec2::254]:80/",
+		"https://8.8.8.8\\@127.0.0.1/", "https://8.8.8.8@127.0.0.1/", "https://127.0.0.1#@8.8.8.8/", "https://127%2e0.0.1/", "https://127.0.0.1%00.example.com/", "https://a.example:65536/",
+		"https://a.example:00/", "https://a.example:+1/", "https://ｌｏｃａｌｈｏｓｔ。/", "https://a.LOCALHOST./", "https://lo\u00adcalhost/", "https://a\t.example/", "https://a.example/\r\nhost:b", "https://xn--127-0.0.0.1/",
 	} {
 		f.Add(seed)
 	}

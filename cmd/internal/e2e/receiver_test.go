@@ -54,7 +54,8 @@ func newAuthority(t *testing.T) *authority {
 	return &authority{file: file, cert: cert, key: key}
 }
 
-// issue returns a certificate for 127.0.0.1, 127.0.0.2 and localhost.
+// issue returns a certificate for 127.0.0.1, 127.0.0.2, localhost and the names under
+// hooks.test.
 func (a *authority) issue(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -65,7 +66,7 @@ func (a *authority) issue(t *testing.T) tls.Certificate {
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "receiver"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(127, 0, 0, 2)}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(127, 0, 0, 2)}, DNSNames: []string{"localhost", "*.hooks.test"},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
