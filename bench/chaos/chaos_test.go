@@ -20,7 +20,7 @@ func TestFewFaults(t *testing.T) {
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the programs: %v\n%s", err, text)
 	}
-	names := []string{"deliberate-loss", "sender-term", "gateway-kill", "script-flush", "network-receivers"}
+	names := []string{"deliberate-loss", "deliberate-leak", "sender-term", "gateway-kill", "script-flush", "network-receivers"}
 	var table bytes.Buffer
 	if status := run([]string{"--quick", "--fault", strings.Join(names, ","), "--bin", bin, "--out", out}, &table); status != 0 {
 		t.Errorf("chaos ends with status %d\n%s", status, &table)
@@ -41,6 +41,12 @@ func TestFewFaults(t *testing.T) {
 		}
 		if r.Fault == "deliberate-loss" && r.Lost != 1 {
 			t.Errorf("the books report %d lost, want the one that was dropped", r.Lost)
+		}
+		if planted := r.Fault == "deliberate-leak"; (r.Leaked > 0) != planted || planted && r.Leaked != r.Planted {
+			t.Errorf("%s: %d secrets found, %d planted", r.Fault, r.Leaked, r.Planted)
+		}
+		if looked := r.Figures["searched_MiB"]; looked <= 0 {
+			t.Errorf("%s: %v MiB were searched for secrets", r.Fault, looked)
 		}
 		if !strings.Contains(table.String(), r.Fault) {
 			t.Errorf("%s is not in the table", r.Fault)

@@ -104,7 +104,11 @@ func (f *fault) happen(ctx context.Context, o *options, leave func()) (*result, 
 			return nil, err
 		}
 	}
-	return w.judge(ctx, f)
+	res, err := w.judge(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return res, w.secrets(ctx)
 }
 
 // sleep waits, and returns an error when ctx ends first.

@@ -9,6 +9,8 @@ func faults() []*fault {
 	return []*fault{
 		{number: 29, name: "deliberate-loss", ci: true, run: deliberateLoss,
 			promise: "the books report exactly the one delivery that the receiver drops: they can be trusted"},
+		{number: 29, name: "deliberate-leak", ci: true, run: deliberateLeak,
+			promise: "the search for secrets, which follows each fault, finds the one that is planted in Redis there and in its file"},
 
 		{number: 1, name: "sender-kill", ci: true, run: senderKill, plan: plan{streams: []streamPlan{{rate: 800, endpoints: 1}}},
 			promise: "lost 0; duplicated at most what is in flight at each kill, and the results of the last moment, not noted yet"},
@@ -84,7 +86,7 @@ func elsewhere() []proof {
 		{20, "slow requests", "TestSlowRequestsTimeOut and TestTooManyConnections in core/gateway"},
 		{21, "fuzzing", "make fuzz"},
 		{22, "smuggled requests", "TestMalformedRequests in core/gateway, TestRawRequests in cmd/internal/e2e"},
-		{23, "secrets that leak", "TestNoSecretAnywhere and TestWrongMasterKey in cmd/internal/e2e"},
+		{23, "secrets that leak", "TestNoSecretAnywhere and TestWrongMasterKey in cmd/internal/e2e, and after each fault of this list"},
 		{24, "rotation under load", "TestRotation in cmd/internal/e2e"},
 		{25, "the schedule's properties", "TestScheduleProperties in core/retry"},
 		{27, "clock skew", "TestFaults in cmd/internal/app/doctor"},

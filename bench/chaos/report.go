@@ -36,6 +36,8 @@ type result struct {
 	Reoffered        int `json:"duplicated_offered_again"` // beside those: see docs/RELIABILITY.md, "Duplicates"
 	Forged           int `json:"forged"`                   // signature failures
 	Split            int `json:"split"`                    // one key accepted under two ids
+	Leaked           int `json:"leaked"`                   // secrets, in each place where one was found
+	Planted          int `json:"leaked_on_purpose"`        // that many must be found
 
 	Gap        float64 `json:"longest_gap_s"`      // without any receipt
 	Slowest    float64 `json:"slowest_delivery_s"` // from 202
@@ -84,11 +86,11 @@ func (r *result) line() string {
 func report(out io.Writer, o *options, results []*result) error {
 	fmt.Fprintf(out, "\nSealpost %s, faults, seed %d\n\n", core.Version, o.seed)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "no.\tfault\tinjected\taccepted\trefused\tdelivered\tdead letters\tlost\tpromised\tduplicated\tat most\toffered again\tforged\tlongest gap\tquiet after\t")
+	fmt.Fprintln(t, "no.\tfault\tinjected\taccepted\trefused\tdelivered\tdead letters\tlost\tpromised\tduplicated\tat most\toffered again\tforged\tleaked\tlongest gap\tquiet after\t")
 	var errs []error
 	for _, r := range results {
-		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%.1f s\t%.1f s\t%s\n", r.Number, r.Fault, r.Injected, r.Accepted, r.Refused, r.Delivered, r.Dead,
-			r.Lost, r.lostPromise(), r.Duplicated, r.DuplicatesAtMost, r.Reoffered, r.Forged, r.Gap, r.QuietAfter, r.verdict())
+		fmt.Fprintf(t, "%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%.1f s\t%.1f s\t%s\n", r.Number, r.Fault, r.Injected, r.Accepted, r.Refused, r.Delivered, r.Dead,
+			r.Lost, r.lostPromise(), r.Duplicated, r.DuplicatesAtMost, r.Reoffered, r.Forged, r.Leaked, r.Gap, r.QuietAfter, r.verdict())
 		for _, b := range r.Broken {
 			errs = append(errs, fmt.Errorf("%s: %s", r.Fault, b))
 		}

@@ -43,6 +43,7 @@ func StartProgram(ctx context.Context, dir, name, binary string, env map[string]
 		log.Close()
 		return nil, "", err
 	}
+	cmd.Stdout = cmd.Stderr // one log: what a program prints as it crashes, too
 	if err := cmd.Start(); err != nil {
 		log.Close()
 		return nil, "", fmt.Errorf("start %s: %w", name, err)
@@ -124,6 +125,17 @@ func (p *Process) Stop() {
 	case <-time.After(30 * time.Second):
 		_ = p.cmd.Process.Kill()
 		<-p.done
+	}
+}
+
+// Crash has a program end with the states of all its goroutines in its log, as a
+// runtime error does, and returns when it is gone.
+func (p *Process) Crash() {
+	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		p.Kill()
 	}
 }
 

@@ -43,6 +43,7 @@ type Stack struct {
 	Senders []*Process
 	API     string // the gateway's base URL, the same after a restart
 	Key     string // an API key of the organization bench
+	Master  []byte // the master key
 	Keep    bool   // Dir, when the stack is closed
 
 	o   Options
@@ -73,11 +74,11 @@ func (s *Stack) start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	var master [32]byte
-	rand.Read(master[:])
+	s.Master = make([]byte, 32)
+	rand.Read(s.Master)
 	s.env = map[string]string{
 		"SEALPOST_LISTEN": "127.0.0.1:0", "SEALPOST_ADMIN_LISTEN": "127.0.0.1:0",
-		"SEALPOST_MASTER_KEYS": "k1:" + base64.StdEncoding.EncodeToString(master[:]),
+		"SEALPOST_MASTER_KEYS": "k1:" + base64.StdEncoding.EncodeToString(s.Master),
 		"SEALPOST_ALLOW_HTTP":  "true", "SEALPOST_ALLOW_NETS": "127.0.0.0/8", "SEALPOST_LOG_FORMAT": "json",
 	}
 	maps.Copy(s.env, s.o.Settings)
@@ -193,8 +194,18 @@ func (s *Stack) command(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// Close ends everything.
+// Close ends everything and removes Dir.
 func (s *Stack) Close() {
+	s.Stop()
+	if s.Keep {
+		fmt.Fprintln(os.Stderr, "logs and data are kept in", s.Dir)
+		return
+	}
+	os.RemoveAll(s.Dir)
+}
+
+// Stop ends everything and leaves Dir as it is. What has ended stays so.
+func (s *Stack) Stop() {
 	s.StopSenders()
 	if s.Gateway != nil {
 		s.Gateway.Stop()
@@ -207,11 +218,6 @@ func (s *Stack) Close() {
 			r.Stop()
 		}
 	}
-	if s.Keep {
-		fmt.Fprintln(os.Stderr, "logs and data are kept in", s.Dir)
-		return
-	}
-	os.RemoveAll(s.Dir)
 }
 
 // Processes returns what runs, for the accounts of CPU and memory.
