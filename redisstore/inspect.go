@@ -70,7 +70,7 @@ func (s *Store) Servers(ctx context.Context) ([]Server, error) {
 // configRead lists what is asked of CONFIG GET, in one question of Redis 7.0 and
 // in several of older ones.
 func configRead() []string {
-	return []string{"save", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "rdbcompression", "auto-aof-rewrite-min-size"}
+	return []string{"save", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "rdbcompression", "auto-aof-rewrite-min-size", "bind", "protected-mode"}
 }
 
 func readServer(ctx context.Context, c redis.Cmdable) (Server, error) {

@@ -124,6 +124,31 @@ func (k *Keyring) Fingerprints() []string {
 	return out
 }
 
+// leastDistinct is how many different values the bytes of a random key have at
+// least. Of 32 random ones some 30 differ; fewer than 20 come once in 10¹³ keys.
+const leastDistinct = 20
+
+// Weak returns the kids of keys that cannot be random: too few of their bytes
+// differ, or all of them are printable, as those of a password.
+func (k *Keyring) Weak() []string {
+	var kids []string
+	for _, m := range k.keys {
+		var seen [256]bool
+		distinct, printable := 0, true
+		for _, b := range m.key {
+			if !seen[b] {
+				seen[b] = true
+				distinct++
+			}
+			printable = printable && ' ' <= b && b <= '~'
+		}
+		if distinct < leastDistinct || printable {
+			kids = append(kids, m.kid)
+		}
+	}
+	return kids
+}
+
 // String returns the fingerprints, so that a keyring printed by mistake shows
 // no key.
 func (k *Keyring) String() string { return "keyring[" + strings.Join(k.Fingerprints(), " ") + "]" }

@@ -2,8 +2,10 @@ package sign_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -114,4 +116,34 @@ func TestKeyringPrintsNoKey(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWeak: keys that a person or a careless program made are told, random ones
+// are not.
+func TestWeak(t *testing.T) {
+	t.Parallel()
+	counted := make([]byte, 32)
+	for i := range counted {
+		counted[i] = byte(i % 16)
+	}
+	for name, key := range map[string][]byte{
+		"zeros":      make([]byte, 32),
+		"few":        counted,
+		"a password": []byte("Correct-Horse_Battery.Staple+42!"),
+		"hex digits": []byte("0123456789abcdef0123456789abcdef"),
+	} {
+		ring, err := sign.ParseKeyring("good:" + base64.StdEncoding.EncodeToString(random(32)) + ",bad:" + base64.StdEncoding.EncodeToString(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if weak := ring.Weak(); !slices.Equal(weak, []string{"bad"}) {
+			t.Errorf("%s: weak are %q, want bad alone", name, weak)
+		}
+	}
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealpost/sealpost/cmd/internal/app/exposure"
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
 	"github.com/sealpost/sealpost/core/retry"
@@ -118,6 +119,17 @@ func (s *keySettings) keyring() (*sign.Keyring, error) {
 		return nil, badSetting("SEALPOST_MASTER_KEYS", err.Error())
 	}
 	return ring, nil
+}
+
+// warnOfExposure logs that others than the program's user may get at the file of
+// the master keys. It is no reason to stay down: what has been read has been read.
+func (s *keySettings) warnOfExposure(log *slog.Logger) {
+	if s.MasterKeysFile == "" {
+		return
+	}
+	if degree, why, err := exposure.Of(s.MasterKeysFile); err == nil && degree == exposure.Open {
+		log.Warn("the file of the master keys is exposed", "file", s.MasterKeysFile, "reason", why)
+	}
 }
 
 func (s *apiSettings) validate() error {

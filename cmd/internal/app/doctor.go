@@ -52,7 +52,7 @@ func (c *doctorCheck) run(ctx context.Context, env environment) (err error) {
 	o := doctor.Options{
 		Client: client, Store: store, Queues: queues,
 		Addresses: at.Addrs, Password: at.Password != "", TLS: at.TLSConfig != nil,
-		KeysFile: c.MasterKeysFile, Durability: c.Durability, AllowHTTP: c.AllowHTTP, AllowNets: c.AllowNets,
+		KeysFile: c.MasterKeysFile, KeyFiles: clientKeys(), Durability: c.Durability, AllowHTTP: c.AllowHTTP, AllowNets: c.AllowNets,
 		AdminListen: c.AdminListen, UnknownVariables: unknown,
 	}
 	o.Keyring, o.KeyringError = c.keyring()
@@ -65,6 +65,17 @@ func (c *doctorCheck) run(ctx context.Context, env environment) (err error) {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return c.verdict(&report)
+}
+
+// clientKeys returns the files with the keys of the exporter's certificate.
+func clientKeys() []doctor.File {
+	var files []doctor.File
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"} {
+		if path := os.Getenv(name); path != "" {
+			files = append(files, doctor.File{Variable: name, Path: path})
+		}
+	}
+	return files
 }
 
 // verdict returns the exit status as an error: nil, 1 or 2.

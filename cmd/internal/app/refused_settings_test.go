@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -146,6 +148,23 @@ func TestMasterKeysFile(t *testing.T) {
 		}
 		if prints := fmt.Sprint(ring.Fingerprints()); strings.Count(prints, ":") != 2 || !strings.HasPrefix(prints, "[k1:") || !strings.Contains(prints, " k2:") {
 			t.Errorf("%s: fingerprints %s, want k1 before k2", name, prints)
+		}
+	}
+}
+
+// TestExposedMasterKeysFile: a program that starts with a file of master keys that
+// everybody may read says so once, and starts.
+func TestExposedMasterKeysFile(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[os.FileMode]int{0o600: 0, 0o640: 0, 0o644: 1} {
+		file := filepath.Join(t.TempDir(), "keys")
+		if err := errors.Join(os.WriteFile(file, []byte(masterKey()), 0o600), os.Chmod(file, mode)); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		(&keySettings{MasterKeysFile: file}).warnOfExposure(slog.New(slog.NewTextHandler(&log, nil)))
+		if got := strings.Count(log.String(), "level=WARN"); got != want || strings.Contains(log.String(), masterKey()[3:]) || want > 0 && !strings.Contains(log.String(), "mode 0644") {
+			t.Errorf("mode %04o: %d warnings, want %d: %s", mode, got, want, &log)
 		}
 	}
 }

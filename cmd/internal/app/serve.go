@@ -28,6 +28,7 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	}
 	log, end := c.logger(env.stderr)
 	defer end()
+	c.warnOfExposure(log)
 	b, err := newBase("gateway", &c.redisSettings, &c.adminSettings, ring, 0, log)
 	if err != nil {
 		return err
@@ -60,6 +61,7 @@ func (c *serveSender) run(ctx context.Context, env environment) error {
 	}
 	log, end := c.logger(env.stderr)
 	defer end()
+	c.warnOfExposure(log)
 	b, err := newBase("sender", &c.redisSettings, &c.adminSettings, ring, c.DeadLetterRetention, log)
 	if err != nil {
 		return err

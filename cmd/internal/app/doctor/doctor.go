@@ -66,6 +66,7 @@ type Options struct {
 	Keyring      *sign.Keyring
 	KeyringError error  // why there is no Keyring
 	KeysFile     string // where the master keys came from; "": not from a file
+	KeyFiles     []File // others with secrets in them
 
 	Durability       string // as this machine's environment has it
 	AllowHTTP        bool   // as this machine's environment has it

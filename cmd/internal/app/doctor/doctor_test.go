@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/sign"
 	"github.com/sealpost/sealpost/redisstore"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
@@ -127,7 +129,30 @@ func faults() []fault {
 		{"Redis open to the network", nil, func(f *fixture) { f.o.Addresses = []string{"10.0.0.1:6379"} }, "redis.access", StatusWarning, "without password and TLS"},
 		{"Redis in clear text", nil, func(f *fixture) { f.o.Addresses, f.o.Password = []string{"redis.internal:6379"}, true }, "redis.access", StatusWarning, "without TLS"},
 		{"no master keys", nil, func(f *fixture) { f.o.Keyring, f.o.KeyringError = nil, errors.New("not given") }, "keys.master", StatusError, "not given"},
+		{"a password as master key", nil, func(f *fixture) {
+			ring, err := sign.ParseKeyring("k1:" + base64.StdEncoding.EncodeToString([]byte("Correct-Horse_Battery.Staple+42!")))
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			f.o.Keyring = ring
+		}, "keys.master", StatusError, "master key k1 is not random"},
+		{"Redis open without password", nil, func(f *fixture) {
+			f.set("bind", "127.0.0.1 -203.0.113.7") // which this machine does not have
+			f.set("protected-mode", "no")
+		}, "redis.access", StatusError, "listens on 203.0.113.7 without password"},
 		{"world-readable key file", nil, func(f *fixture) { f.keysFile(0o644) }, "keys.file", StatusError, "mode 0644"},
+		{"group-readable key file", nil, func(f *fixture) { f.keysFile(0o640) }, "keys.file", StatusWarning, "may read it (mode 0640)"},
+		{"key file in an open folder", nil, func(f *fixture) {
+			f.keysFile(0o600)
+			if err := os.Chmod(filepath.Dir(f.o.KeysFile), 0o777); err != nil {
+				f.t.Fatal(err)
+			}
+		}, "keys.file", StatusError, "another one in its place"},
+		{"world-readable key of a certificate", nil, func(f *fixture) {
+			f.keysFile(0o644)
+			f.o.KeyFiles, f.o.KeysFile = []File{{"OTEL_EXPORTER_OTLP_CLIENT_KEY", f.o.KeysFile}}, ""
+		}, "keys.file", StatusError, "OTEL_EXPORTER_OTLP_CLIENT_KEY: every user"},
+		{"master keys in the environment", nil, nil, "keys.file", StatusOK, "not used"},
 		{"group-writable key file", nil, func(f *fixture) { f.keysFile(0o660) }, "keys.file", StatusWarning, "mode 0660"},
 		{"no key file", nil, func(f *fixture) { f.o.KeysFile = filepath.Join(f.t.TempDir(), "none") }, "keys.file", StatusError, "no such file"},
 		{"wrong master key", nil, func(f *fixture) {
@@ -374,6 +399,11 @@ func TestJudgements(t *testing.T) {
 		{"many deliveries wait", judgeBacklogs(&core.BacklogOverview{Deliveries: backlogsMany}, 0), StatusWarning},
 		{"few deliveries wait", judgeBacklogs(&core.BacklogOverview{Deliveries: backlogsMany - 1, Bytes: 255}, 1024), StatusOK},
 		{"a quarter of Redis waits", judgeBacklogs(&core.BacklogOverview{Deliveries: 1, Bytes: 256}, 1024), StatusWarning},
+		{"bound to this machine", judgeBind(&redisstore.Server{Config: map[string]string{"protected-mode": "no", "bind": "127.0.0.1 -::1"}}), StatusOK},
+		{"bound everywhere, protected", judgeBind(&redisstore.Server{Config: map[string]string{"protected-mode": "yes", "bind": "* -::*"}}), StatusOK},
+		{"bound everywhere", judgeBind(&redisstore.Server{Config: map[string]string{"protected-mode": "no", "bind": "* -::*"}}), StatusError},
+		{"bound by default", judgeBind(&redisstore.Server{Config: map[string]string{"protected-mode": "no", "bind": ""}}), StatusError},
+		{"hidden binding", judgeBind(&redisstore.Server{}), StatusOK},
 		{"private IPv6", judgeNet("", netip.MustParsePrefix("fc00::/7")), StatusOK},
 		{"all of IPv6", judgeNet("", netip.MustParsePrefix("::/0")), StatusError},
 		{"admin at a private address", judgeListener("", "10.1.2.3:9090"), StatusOK},

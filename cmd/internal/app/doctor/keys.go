@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 
+	"github.com/sealpost/sealpost/cmd/internal/app/exposure"
 	"github.com/sealpost/sealpost/core"
 )
 
@@ -27,29 +26,49 @@ func checkMasterKeys(_ context.Context, p *patient) (Finding, error) {
 		}
 		return bad("give doctor the same SEALPOST_MASTER_KEYS or SEALPOST_MASTER_KEYS_FILE as gateways and senders", "no master keys: %v", reason), nil
 	}
+	if weak := p.Keyring.Weak(); len(weak) > 0 {
+		return bad("make a new one with head -c 32 /dev/urandom | base64, put it first, and rotate all secrets",
+			"master key %s is not random: who guesses it can sign as any organization", strings.Join(weak, ", ")), nil
+	}
 	prints := p.Keyring.Fingerprints()
 	return fine("%d, fingerprints %s; the first derives new secrets", len(prints), strings.Join(prints, " ")), nil
 }
 
+// File is a file of secrets and the variable that names it.
+type File struct{ Variable, Path string }
+
 func checkKeysFile(_ context.Context, p *patient) (Finding, error) {
-	if p.KeysFile == "" {
-		return fine("not used"), nil
+	files := p.KeyFiles
+	if p.KeysFile != "" {
+		files = append([]File{{"SEALPOST_MASTER_KEYS_FILE", p.KeysFile}}, files...)
 	}
-	info, err := os.Stat(p.KeysFile)
-	if err != nil {
-		return bad("correct SEALPOST_MASTER_KEYS_FILE", "%v", err), nil
+	worst := fine("not used")
+	if len(files) > 0 {
+		worst = fine("private to the user")
 	}
-	mode := info.Mode().Perm()
-	const advice = "chmod 600 the file, owned by the user of gateway and sender; if others could read it, make a new master key and rotate"
+	if p.KeysFile == "" && p.Keyring != nil {
+		worst.Advice = "a file that only the user of gateway and sender may read (SEALPOST_MASTER_KEYS_FILE) is safer than their environment, which their children and whoever asks the service manager see"
+	}
+	for _, file := range files {
+		if f := judgeFile(file); worse(f.Status, worst.Status) {
+			worst = f
+		}
+	}
+	return worst, nil
+}
+
+func judgeFile(file File) Finding {
+	const advice = "chmod 600 the file, owned by the user of gateway and sender, in a folder that only its owner may write; if others could read it, make a new key and rotate"
+	degree, why, err := exposure.Of(file.Path)
 	switch {
-	case runtime.GOOS == "windows":
-		return fine("its access rights are not judged on this system"), nil
-	case mode&0o007 != 0:
-		return bad(advice, "every user of this machine may open the file of the master keys (mode %04o): who has them can sign as any organization", mode), nil
-	case mode&0o020 != 0:
-		return doubtful(advice, "the group may change the file of the master keys (mode %04o)", mode), nil
+	case err != nil:
+		return bad("correct "+file.Variable, "%v", err)
+	case degree == exposure.Open:
+		return bad(advice, "the file of %s: %s", file.Variable, why)
+	case degree == exposure.Group:
+		return doubtful(advice, "the file of %s: %s", file.Variable, why)
 	}
-	return fine("mode %04o", mode), nil
+	return fine("%s is private", file.Variable)
 }
 
 // checkSecrets derives the secrets of endpoints chosen by chance. Organizations

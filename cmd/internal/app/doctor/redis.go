@@ -187,7 +187,7 @@ func checkMemory(ctx context.Context, p *patient) (Finding, error) {
 	return f.with(values), nil
 }
 
-func checkAccess(_ context.Context, p *patient) (Finding, error) {
+func checkAccess(ctx context.Context, p *patient) (Finding, error) {
 	for _, address := range p.Addresses {
 		if p.TLS && p.Password || isLocal(address) {
 			continue
@@ -200,7 +200,45 @@ func checkAccess(_ context.Context, p *patient) (Finding, error) {
 		}
 		return doubtful("use rediss://: password and payloads travel in clear text", "%s is reached over the network without TLS", address), nil
 	}
-	return fine("%s", map[bool]string{true: "with password and TLS", false: "on this machine"}[p.TLS && p.Password]), nil
+	if p.Password {
+		return fine("%s", map[bool]string{true: "with password and TLS", false: "on this machine"}[p.TLS]), nil
+	}
+	if !p.dead {
+		servers, err := p.readServers(ctx)
+		if err != nil {
+			return Finding{}, err
+		}
+		for i := range servers {
+			if f := judgeBind(&servers[i]); f.Status != StatusOK {
+				return f, nil
+			}
+		}
+	}
+	return fine("on this machine"), nil
+}
+
+// judgeBind judges who else reaches a Redis that we reached without a password.
+// With protected-mode it turns others away itself.
+func judgeBind(v *redisstore.Server) Finding {
+	if v.Config["protected-mode"] != "no" {
+		return fine("protected")
+	}
+	if v.Config["bind"] == "" {
+		return openRedis("every address")
+	}
+	for address := range strings.FieldsSeq(v.Config["bind"]) {
+		address = strings.TrimPrefix(address, "-") // of one that may be missing
+		ip, err := netip.ParseAddr(address)
+		if err != nil || !ip.IsLoopback() {
+			return openRedis(address)
+		}
+	}
+	return fine("bound to this machine")
+}
+
+func openRedis(address string) Finding {
+	return bad("give Redis a password (requirepass or ACL) and put it into SEALPOST_REDIS_URL, or bind it to 127.0.0.1; CONFIG SET protected-mode yes at once",
+		"Redis listens on %s without password and with protected-mode no: who reaches it can read every payload and add API keys", address)
 }
 
 // isLocal reports whether an address of Redis is on this machine: a Unix socket
