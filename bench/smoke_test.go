@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/bench/internal/lab"
+	"github.com/sealpost/sealpost/core/leaktest"
 )
 
 // TestMain runs the processes of plain-asynq, which bench starts from its own
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 	if slices.Contains(os.Args, "--plain") {
 		os.Exit(run(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	os.Exit(leaktest.Run(m))
 }
 
 // TestEveryScenario runs all of them for a second each. It judges that nothing is

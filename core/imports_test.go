@@ -13,6 +13,7 @@ import (
 var mayImport = map[string][]string{
 	"core":                 nil,
 	"core/metric":          {prom},
+	"core/leaktest":        {"go.uber.org/goleak"}, // for tests
 	"core/frame":           {"core", "github.com/klauspost/compress/s2", "github.com/google/uuid"},
 	"core/sign":            {"core"},
 	"core/retry":           {"core"},

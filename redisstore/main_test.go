@@ -9,23 +9,15 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/leaktest"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
 var shared redistest.Shared
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	shared.Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m, shared.Stop)) }
 
 // setup returns a store on an empty database of a real Redis, with a client to
 // look behind it.

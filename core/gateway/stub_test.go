@@ -3,25 +3,18 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/leaktest"
 	"github.com/sealpost/sealpost/core/publish"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// fasthttp's clock for the Date header runs as long as the process, and
-		// its worker pool notices the end of a server within ten seconds.
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-	)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
 // stubStore keeps endpoints, attempts and API keys in memory. err, when set, is
 // what every method but APIKey answers. Tests of dead letters use a real Redis.

@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/frame"
+	"github.com/sealpost/sealpost/core/leaktest"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
@@ -26,17 +26,7 @@ const patience = 60 * time.Second
 
 var shared redistest.Shared
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	shared.Stop()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m, shared.Stop)) }
 
 // fixture is a database of its own with what a test puts on top of it.
 type fixture struct {

@@ -6,20 +6,21 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/leaktest"
 	"github.com/sealpost/sealpost/core/retry"
 	"github.com/sealpost/sealpost/core/sign"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
 const testOrg = "acme"
 

@@ -7,18 +7,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/egress"
+	"github.com/sealpost/sealpost/core/leaktest"
 	"github.com/sealpost/sealpost/core/sign"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 
 // records answers from a function.
 type records func() (*core.Endpoint, error)

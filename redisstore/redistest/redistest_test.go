@@ -9,22 +9,14 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
+	"github.com/sealpost/sealpost/core/leaktest"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
 var shared redistest.Shared
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	shared.Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
-		println(err.Error())
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m, shared.Stop)) }
 
 func TestStartListensOnSocketAndPort(t *testing.T) {
 	t.Parallel()

@@ -18,23 +18,15 @@ import (
 	"testing/iotest"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/leaktest"
 	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
 var shared redistest.Shared
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	shared.Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(leaktest.Run(m, shared.Stop)) }
 
 // secrets are one of each kind.
 type secrets struct {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/sealpost/sealpost/core/leaktest"
 )
 
 // binaries is where TestMain put the programs.
@@ -36,7 +38,7 @@ func runTests(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	return leaktest.Run(m)
 }
 
 func binary(name string) string { return filepath.Join(binaries, name) }
