@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/sealpost/sealpost/core"
@@ -11,6 +13,9 @@ import (
 // an empty socket buffer, so it never waits in practice.
 const refuseTimeout = 100 * time.Millisecond
 
+// acceptPause is the wait before another try when no connection can be taken.
+const acceptPause = 50 * time.Millisecond
+
 // limitListener refuses connections beyond the server's MaxConns with a problem
 // document. fasthttp's own refusal would be plain text.
 type limitListener struct {
@@ -18,11 +23,19 @@ type limitListener struct {
 	server *Server
 }
 
-// Accept returns the next connection that is within the limit.
+// Accept returns the next connection that is within the limit. It waits while no
+// more files can be opened: fasthttp would take that for the end of the listener,
+// and whoever opens many connections could end the server.
 func (l *limitListener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
-		if err != nil {
+		switch {
+		case err == nil:
+		case passes(err):
+			l.server.o.Logger.Error("cannot take connections", "error", err)
+			time.Sleep(acceptPause)
+			continue
+		default:
 			return nil, err
 		}
 		if int(l.server.http.GetOpenConnectionsCount()) < l.server.o.MaxConns {
@@ -30,6 +43,17 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		}
 		l.refuse(c)
 	}
+}
+
+// passes reports whether an error of accept(2) says that there is no room just now,
+// or that a caller hung up before its turn.
+func passes(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *limitListener) refuse(c net.Conn) {

@@ -165,7 +165,7 @@ type Options struct {
 	MaxEndpoints    int             // per organization; 0: DefaultMaxEndpoints
 	Quota           core.Quota      // that the Publisher holds organizations to, to be told to callers; zero: none
 	RotationOverlap time.Duration   // unless the caller asks for another one; 0: DefaultRotationOverlap, negative: none
-	MaxConns        int             // 0: DefaultMaxConns
+	MaxConns        int             // 0: DefaultMaxConns, or fewer where not so many files may be open
 	MaxBodyBytes    int64           // 0: DefaultMaxBodyBytes
 	ShutdownTimeout time.Duration   // for requests in flight when Run's context ends; 0: DefaultShutdownTimeout
 
@@ -203,16 +203,31 @@ func (o *Options) complete() error {
 	setDefault(&o.MaxEndpoints, DefaultMaxEndpoints)
 	setDefault(&o.RotationOverlap, DefaultRotationOverlap)
 	o.RotationOverlap = max(o.RotationOverlap, 0)
-	setDefault(&o.MaxConns, DefaultMaxConns)
 	setDefault(&o.MaxBodyBytes, DefaultMaxBodyBytes)
 	setDefault(&o.ShutdownTimeout, DefaultShutdownTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.MaxConns == 0 {
+		files := fileLimit()
+		if o.MaxConns = connsWithin(files); o.MaxConns < DefaultMaxConns {
+			o.Logger.Warn("the limit of open files (ulimit -n) allows fewer connections", "connections", o.MaxConns, "files", files)
+		}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	return nil
+}
+
+// spareFiles is how many files the process needs beside the connections of
+// callers, at most a quarter of what it may open: for Redis, its own listeners, logs.
+const spareFiles = 512
+
+// connsWithin returns how many connections may be open by default when the process
+// may have so many files.
+func connsWithin(files uint64) int {
+	return int(min(DefaultMaxConns, files-min(spareFiles, files/4)))
 }
 
 func setDefault[T comparable](v *T, value T) {

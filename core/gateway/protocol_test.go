@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -221,6 +222,46 @@ func TestListenerFails(t *testing.T) {
 	o.Listener, o.Listen = nil, "256.0.0.1:1"
 	if _, err := New(o); err == nil {
 		t.Error("New bound an impossible address")
+	}
+}
+
+// starved is a listener that fails for a while as if no more files could be opened.
+type starved struct {
+	net.Listener
+	errs []error
+}
+
+func (l *starved) Accept() (net.Conn, error) {
+	if len(l.errs) > 0 {
+		err := l.errs[0]
+		l.errs = l.errs[1:]
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
+	}
+	return l.Listener.Accept()
+}
+
+// Who opens so many connections that no more can be taken does not end the server.
+func TestNoMoreFiles(t *testing.T) {
+	t.Parallel()
+	f := setup(t, func(o *Options) {
+		inner, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Listener = &starved{inner, []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED}}
+	})
+	f.call("GET", "/x", "").want(404, core.CodeNotFound)
+	if n := strings.Count(f.logs.String(), "cannot take connections"); n != 3 {
+		t.Errorf("%d complaints, want 3", n)
+	}
+}
+
+func TestConnectionsWithinFiles(t *testing.T) {
+	t.Parallel()
+	for files, want := range map[uint64]int{256: 192, 1024: 768, 4096: 3584, 20_000: DefaultMaxConns, 1 << 63: DefaultMaxConns} {
+		if got := connsWithin(files); got != want {
+			t.Errorf("%d connections within %d files, want %d", got, files, want)
+		}
 	}
 }
 
