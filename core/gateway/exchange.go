@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -90,9 +91,9 @@ func (s *Server) recover(x *exchange) {
 
 // serve judges the request up to its scope and hands it to its operation.
 func (s *Server) serve(x *exchange) error {
-	if ambiguousLength(&x.ctx.Request.Header) {
+	if rule := misframed(&x.ctx.Request.Header); rule != "" {
 		x.ctx.SetConnectionClose()
-		return &core.Error{Code: core.CodeBadRequest, Detail: "Content-Length and Transfer-Encoding contradict each other"}
+		return &core.Error{Code: core.CodeBadRequest, Detail: rule}
 	}
 	if !s.match(x) {
 		return &core.Error{Code: core.CodeNotFound, Detail: "no such path"}
@@ -110,16 +111,34 @@ func (s *Server) serve(x *exchange) error {
 	return x.operation.handle(s, x)
 }
 
-// ambiguousLength reports whether a request has both a length and chunks. A
-// proxy in front may have believed the other one (request smuggling; RFC 9112,
-// section 6.3).
-func ambiguousLength(h *fasthttp.RequestHeader) bool {
-	const chunked, name = -1, "content-length:"
-	if h.ContentLength() != chunked {
-		return false
+// misframed says what makes it doubtful where the request ends, "" if nothing does.
+// fasthttp takes the one meaning, a proxy in front may have taken the other (request
+// smuggling; RFC 9112, sections 5.2, 6.1 and 6.3).
+func misframed(h *fasthttp.RequestHeader) string {
+	const chunked = -1
+	var length, coding bool
+	for line := range bytes.Lines(h.RawHeaders()) {
+		switch line[0] {
+		case ' ', '\t':
+			return "headers must not be folded"
+		case 'c', 'C':
+			length = length || names(line, "content-length:")
+		case 't', 'T':
+			coding = coding || names(line, "transfer-encoding:")
+		}
 	}
-	raw := bytes.ToLower(h.RawHeaders())
-	return bytes.HasPrefix(raw, []byte(name)) || bytes.Contains(raw, []byte("\n"+name))
+	switch {
+	case coding && length:
+		return "Content-Length and Transfer-Encoding contradict each other"
+	case coding && h.ContentLength() != chunked:
+		return "the only Transfer-Encoding is chunked"
+	}
+	return ""
+}
+
+// names reports whether a line of a head begins with a name and its colon.
+func names(line []byte, name string) bool {
+	return len(line) >= len(name) && strings.EqualFold(string(line[:len(name)]), name)
 }
 
 // routeName returns the route's label in logs.

@@ -44,6 +44,11 @@ func TestMalformedRequests(t *testing.T) {
 		"large head":            {"GET / HTTP/1.1\r\n" + host + "X: " + strings.Repeat("a", 9<<10) + "\r\n\r\n", 431, core.CodeHeaderTooLarge},
 		"large path":            {"GET /" + strings.Repeat("a", 9<<10) + " HTTP/1.1\r\n" + host + "\r\n", 431, core.CodeHeaderTooLarge},
 		"chunked in HTTP/1.0":   {"POST / HTTP/1.0\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, core.CodeBadRequest},
+		"identity":              {"POST / HTTP/1.1\r\n" + host + "transfer-encoding: identity\r\n\r\n", 400, core.CodeBadRequest},
+		"identity and length":   {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: identity\r\nContent-Length: 4\r\n\r\nabcd", 400, core.CodeBadRequest},
+		"folded length":         {"POST / HTTP/1.1\r\n" + host + "Content-Length:\r\n 4\r\n\r\nabcd", 400, core.CodeBadRequest},
+		"folded with a tab":     {"POST / HTTP/1.1\r\n" + host + "X: y\r\n\tTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, core.CodeBadRequest},
+		"folded at once":        {"GET / HTTP/1.1\r\n Host: x\r\n\r\n", 400, core.CodeBadRequest},
 		"chunked, second spell": {"POST / HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", 400, core.CodeBadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
