@@ -29,6 +29,8 @@ type books struct {
 	slowest     time.Duration // from 202 to receipt
 	refusal     time.Duration // the longest wait for an answer that was no 202
 	bare        int           // 503 without Retry-After
+
+	waits *waits // of what happens now; nil: nobody asks
 }
 
 type event struct {
@@ -97,6 +99,9 @@ func (b *books) receive(seq uint64, endpoint int, id string, now time.Time) {
 		return
 	}
 	b.delivered++
+	if b.waits != nil {
+		b.waits.arrivals = append(b.waits.arrivals, e.wait(now))
+	}
 	if seq < b.newest {
 		b.overtaken++
 	}
@@ -104,6 +109,24 @@ func (b *books) receive(seq uint64, endpoint int, id string, now time.Time) {
 	if e.id != "" {
 		b.outstanding--
 		b.slowest = max(b.slowest, now.Sub(e.accepted))
+	}
+}
+
+// wait returns how long after its 202 the event arrived at now. It may arrive before
+// the producer has read its answer.
+func (e *event) wait(now time.Time) time.Duration {
+	if e.id == "" {
+		return 0
+	}
+	return max(now.Sub(e.accepted), 0)
+}
+
+// confirmed notes how long a producer took to have an event accepted.
+func (b *books) confirmed(took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waits != nil {
+		b.waits.accepts = append(b.waits.accepts, took)
 	}
 }
 

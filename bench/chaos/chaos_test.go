@@ -15,12 +15,24 @@ import (
 // TestFewFaults does some of them for a few seconds each. It judges promises, never
 // how long something took.
 func TestFewFaults(t *testing.T) {
-	bin, out := t.TempDir(), t.TempDir()
+	bin := t.TempDir()
 	build := exec.Command("go", "build", "-o", bin, "../../cmd/gateway", "../../cmd/sender")
 	if text, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the programs: %v\n%s", err, text)
 	}
-	names := []string{"deliberate-loss", "deliberate-leak", "sender-term", "gateway-kill", "script-flush", "network-receivers"}
+	for group, names := range map[string][]string{
+		"faults": {"deliberate-loss", "deliberate-leak", "sender-term", "gateway-kill", "script-flush", "network-receivers"},
+		"abuse":  {"slow-requests", "lying-lengths", "header-floods", "json-bombs", "idle-connections", "hostile-receivers"},
+	} {
+		t.Run(group, func(t *testing.T) {
+			t.Parallel()
+			fewFaults(t, bin, names)
+		})
+	}
+}
+
+func fewFaults(t *testing.T, bin string, names []string) {
+	out := t.TempDir()
 	var table bytes.Buffer
 	if status := run([]string{"--quick", "--fault", strings.Join(names, ","), "--bin", bin, "--out", out}, &table); status != 0 {
 		t.Errorf("chaos ends with status %d\n%s", status, &table)
@@ -121,7 +133,7 @@ func TestPlan(t *testing.T) {
 	for _, p := range elsewhere() {
 		numbers[p.number] = true
 	}
-	for n := 1; n <= 33; n++ {
+	for n := 1; n <= 37; n++ {
 		if !numbers[n] {
 			t.Errorf("fault %d is nowhere", n)
 		}

@@ -45,6 +45,25 @@ func hostilities() []hostility {
 				}
 			}
 		}},
+		{"many chunk extensions", true, func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+			for again := "1;" + strings.Repeat("a=b;", 1000) + "\r\nx\r\n"; ; {
+				if _, err := io.WriteString(c, again); err != nil {
+					return
+				}
+			}
+		}},
+		{"endless headers", false, func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+			for again := strings.Repeat("a: b\r\n", 1000); ; {
+				if _, err := io.WriteString(c, again); err != nil {
+					return
+				}
+			}
+		}},
+		{"no answer", false, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }},
+		{"head a byte a second", false, func(c net.Conn) { drip(c, "HTTP/1.1 200 OK\r\nX-Slow: ") }},
+		{"body a byte a second", false, func(c net.Conn) { drip(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n") }},
 		{"malformed chunk", false, text("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n")},
 		{"64 KB of headers", false, text("HTTP/1.1 200 OK\r\n" + strings.Repeat("X-Padding: "+strings.Repeat("x", 1000)+"\r\n", 64) + "\r\n")},
 		{"no HTTP", false, text("220 smtp.example.com ESMTP\r\n")},
@@ -57,11 +76,28 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// mostSenderMemory is the largest resident set that hostile responses may lead to.
+// mostSenderMemory is the largest resident set that hostile responses may lead to, see
+// docs/RELIABILITY.md, "Abuse".
 const mostSenderMemory = 128 << 20
 
 // hostileResponses has each endpoint of the second stream answer in its own bad way.
 func hostileResponses(ctx context.Context, w *world) error {
+	w.res.Injected = w.turnHostile()
+	err := sleep(ctx, w.long(15*time.Second, 4*time.Second))
+	for i, p := range w.stack.Senders {
+		peak := p.PeakMemory()
+		w.res.Figures[fmt.Sprintf("sender%d_peak_MiB", i)] = float64(peak) / (1 << 20)
+		if peak > mostSenderMemory {
+			w.broken("sender%d took %d MiB", i, peak>>20)
+		}
+	}
+	w.receiver.turn(nil)
+	return err
+}
+
+// turnHostile has each endpoint of the second stream answer in its own bad way, and
+// returns how many ways there are.
+func (w *world) turnHostile() int {
 	kinds := hostilities()
 	w.receiver.turn(func(stream, endpoint int) answer {
 		if stream == 0 {
@@ -73,17 +109,7 @@ func hostileResponses(ctx context.Context, w *world) error {
 		}
 		return answer{raw: k.write}
 	})
-	w.res.Injected = len(kinds)
-	err := sleep(ctx, w.long(15*time.Second, 4*time.Second))
-	for i, p := range w.stack.Senders {
-		peak := p.PeakMemory()
-		w.res.Figures[fmt.Sprintf("sender%d_peak_MiB", i)] = float64(peak) / (1 << 20)
-		if peak > mostSenderMemory {
-			w.broken("sender%d took %d MiB", i, peak>>20)
-		}
-	}
-	w.receiver.turn(nil)
-	return err
+	return len(kinds)
 }
 
 // permanentFailures has all endpoints fail for ever.

@@ -42,6 +42,7 @@ func run(args []string, out io.Writer) int {
 		printFaults(out)
 		return 0
 	}
+	raiseFileLimit()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)

@@ -75,6 +75,7 @@ func (p *producer) offer(ctx context.Context) {
 		}
 		if id != "" {
 			p.books.accept(seq, id, time.Now())
+			p.books.confirmed(time.Since(start))
 			if seq%againEvery == 0 {
 				if id, err := p.post(seq); err == nil && id != "" {
 					p.books.accept(seq, id, time.Now())

@@ -45,6 +45,7 @@ type result struct {
 	QuietAfter float64 `json:"quiet_after_s"` // the last event
 
 	Figures map[string]float64 `json:"figures,omitempty"`
+	Strain  *strain            `json:"strain,omitempty"` // of abuse
 	Broken  []string           `json:"broken,omitempty"`
 }
 
@@ -96,6 +97,7 @@ func report(out io.Writer, o *options, results []*result) error {
 		}
 	}
 	t.Flush()
+	reportStrain(out, results)
 	raw, err := json.MarshalIndent(struct {
 		Version string    `json:"version"`
 		Seed    uint64    `json:"seed"`
@@ -110,6 +112,32 @@ func report(out io.Writer, o *options, results []*result) error {
 	}
 	errs = append(errs, os.WriteFile(filepath.Join(o.out, "chaos.json"), append(raw, '\n'), 0o644))
 	return errors.Join(errs...)
+}
+
+// reportStrain prints the table of abuse, if there was any.
+func reportStrain(out io.Writer, results []*result) {
+	if !slices.ContainsFunc(results, func(r *result) bool { return r.Strain != nil }) {
+		return
+	}
+	fmt.Fprintln(out)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "fault\tabuse\tgateway MiB\tat most\tfiles\tat most\tsender MiB\tat most\tfiles\tat most\taccepted p99, ms\treceived p99, ms\tPING p99, ms\t")
+	for _, r := range results {
+		s := r.Strain
+		if s == nil {
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t\n", r.Fault, s.Abuse,
+			s.GatewayMemory>>20, s.GatewayMemoryMost>>20, s.GatewayFiles, s.GatewayFilesMost,
+			s.SenderMemory>>20, s.SenderMemoryMost>>20, s.SenderFiles, s.SenderFilesMost,
+			ratio(s.AcceptBefore, s.Accept), ratio(s.ArrivalBefore, s.Arrival), ratio(s.PingBefore, s.Ping))
+	}
+	t.Flush()
+}
+
+// ratio shows a figure without abuse, with it, and how many times as much that is.
+func ratio(before, with float64) string {
+	return fmt.Sprintf("%.1f → %.1f (×%.2f)", before, with, with/max(before, 0.001))
 }
 
 // printFaults lists the plan.

@@ -179,6 +179,17 @@ func (p *Process) CPU() time.Duration {
 	return time.Duration(user+system) * clockTick
 }
 
+// Files returns how many files the process has open, 0 where /proc does not tell.
+func (p *Process) Files() int {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // what there is: the process may end meanwhile
+	return len(names)
+}
+
 // PeakMemory returns the largest resident set so far, in bytes.
 func (p *Process) PeakMemory() int64 { return p.memory("VmHWM:") }
 
