@@ -27,14 +27,14 @@ type Process struct {
 const startTimeout = 20 * time.Second
 
 // StartProgram starts a program and returns once it is ready. Its log is added to
-// dir/<name>.log.
+// dir/<name>.log; see logFile.
 func StartProgram(ctx context.Context, dir, name, binary string, env map[string]string, args ...string) (*Process, string, error) {
 	cmd := exec.Command(binary, args...)
 	cmd.Env = os.Environ()
 	for k, v := range env {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
-	log, err := os.OpenFile(filepath.Join(dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	log, err := openLog(filepath.Join(dir, name+".log"), maxLog)
 	if err != nil {
 		return nil, "", err
 	}
@@ -73,10 +73,10 @@ func StartProgram(ctx context.Context, dir, name, binary string, env map[string]
 				p.Admin = "http://" + a[1]
 			}
 		case <-p.done:
-			return nil, "", fmt.Errorf("%s ended; see %s", name, log.Name())
+			return nil, "", fmt.Errorf("%s ended; see %s", name, log.path)
 		case <-ctx.Done():
 			p.Stop()
-			return nil, "", fmt.Errorf("%s does not start; see %s", name, log.Name())
+			return nil, "", fmt.Errorf("%s does not start; see %s", name, log.path)
 		}
 	}
 	return p, api, p.awaitReady(ctx)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,10 +42,11 @@ type Stack struct {
 	Client  *redis.Client // to look at Redis, past any Front
 	Gateway *Process
 	Senders []*Process
-	API     string // the gateway's base URL, the same after a restart
-	Key     string // an API key of the organization bench
-	Master  []byte // the master key
-	Keep    bool   // Dir, when the stack is closed
+	Beside  []*Process // what StartBeside started
+	API     string     // the gateway's base URL, the same after a restart
+	Key     string     // an API key of the organization bench
+	Master  []byte     // the master key
+	Keep    bool       // Dir, when the stack is closed
 
 	o   Options
 	env map[string]string
@@ -159,6 +161,19 @@ func (s *Stack) StartSender(ctx context.Context, i int) error {
 	return err
 }
 
+// StartBeside starts one more gateway or sender, which none of the other methods
+// touches but Close. Its name begins with what it is. A gateway has an address of its
+// own, which is returned.
+func (s *Stack) StartBeside(ctx context.Context, name string) (p *Process, api string, err error) {
+	program, _, _ := strings.Cut(name, "-")
+	env := s.environment(name)
+	env["SEALPOST_LISTEN"] = "127.0.0.1:0"
+	if p, api, err = StartProgram(ctx, s.Dir, name, filepath.Join(s.o.Bin, program), env, "serve"); p != nil {
+		s.Beside = append(s.Beside, p)
+	}
+	return p, api, err
+}
+
 // StopSenders ends all senders in good order.
 func (s *Stack) StopSenders() {
 	for _, p := range s.Senders {
@@ -207,6 +222,9 @@ func (s *Stack) Close() {
 // Stop ends everything and leaves Dir as it is. What has ended stays so.
 func (s *Stack) Stop() {
 	s.StopSenders()
+	for _, p := range s.Beside {
+		p.Stop()
+	}
 	if s.Gateway != nil {
 		s.Gateway.Stop()
 	}
@@ -222,7 +240,7 @@ func (s *Stack) Stop() {
 
 // Processes returns what runs, for the accounts of CPU and memory.
 func (s *Stack) Processes() []*Process {
-	return append([]*Process{s.Gateway, s.Redis.Process}, s.Senders...)
+	return slices.Concat([]*Process{s.Gateway, s.Redis.Process}, s.Senders, s.Beside)
 }
 
 // RedisInfo returns a number of Redis's INFO.
