@@ -10,8 +10,10 @@ import (
 type books struct {
 	mu        sync.Mutex
 	endpoints int      // deliveries of an event
-	events    []event  // by sequence number
-	receipts  []uint16 // of delivery seq·endpoints+endpoint
+	settled   uint64   // sequence number of the first event below; those before it are in folded
+	events    []event  // by sequence number - settled
+	receipts  []uint16 // of delivery (seq-settled)·endpoints+endpoint
+	folded    folded
 
 	times       []time.Time // of all receipts
 	outstanding int         // deliveries of accepted events that were not received
@@ -50,13 +52,14 @@ func (b *books) take() uint64 {
 	defer b.mu.Unlock()
 	b.events = append(b.events, event{})
 	b.receipts = append(b.receipts, make([]uint16, b.endpoints)...)
-	return uint64(len(b.events) - 1)
+	return b.settled + uint64(len(b.events)-1)
 }
 
 // accept notes a 202. Repetitions must tell the same id.
 func (b *books) accept(seq uint64, id string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	seq -= b.settled
 	e := &b.events[seq]
 	if e.id != "" {
 		if e.id != id {
@@ -80,6 +83,12 @@ func (b *books) accept(seq uint64, id string, now time.Time) {
 func (b *books) receive(seq uint64, endpoint int, id string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if seq < b.settled && endpoint < b.endpoints {
+		b.repeated++ // nothing was left of it in Redis: it must not come again
+		b.folded.late++
+		return
+	}
+	seq -= b.settled
 	if seq >= uint64(len(b.events)) || endpoint >= b.endpoints {
 		b.forged++
 		return
@@ -102,10 +111,10 @@ func (b *books) receive(seq uint64, endpoint int, id string, now time.Time) {
 	if b.waits != nil {
 		b.waits.arrivals = append(b.waits.arrivals, e.wait(now))
 	}
-	if seq < b.newest {
+	if b.settled+seq < b.newest {
 		b.overtaken++
 	}
-	b.newest = max(b.newest, seq)
+	b.newest = max(b.newest, b.settled+seq)
 	if e.id != "" {
 		b.outstanding--
 		b.slowest = max(b.slowest, now.Sub(e.accepted))
@@ -143,7 +152,7 @@ func (b *books) refuse(seq uint64, took time.Duration, open, bare bool) {
 	defer b.mu.Unlock()
 	b.refused++
 	if open {
-		b.events[seq].offered++
+		b.events[seq-b.settled].offered++
 	}
 	b.refusal = max(b.refusal, took)
 	if bare {
@@ -194,6 +203,12 @@ func (b *books) count(n *int) int {
 func (b *books) missing(dead []map[string]bool) (lost, buried int, accepted []time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	lost, buried, accepted = b.open(dead)
+	return b.folded.lost + lost, b.folded.buried + buried, append(accepted, b.folded.accepted...)
+}
+
+// open is missing for the events that have not been folded.
+func (b *books) open(dead []map[string]bool) (lost, buried int, accepted []time.Time) {
 	for seq := range b.events {
 		e := &b.events[seq]
 		if e.id == "" {
@@ -218,6 +233,11 @@ func (b *books) missing(dead []map[string]bool) (lost, buried int, accepted []ti
 func (b *books) gap() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return max(b.folded.gap, b.openGap())
+}
+
+// openGap is gap for the receipts that have not been folded.
+func (b *books) openGap() time.Duration {
 	slices.SortFunc(b.times, time.Time.Compare)
 	var longest time.Duration
 	for i := 1; i < len(b.times); i++ {

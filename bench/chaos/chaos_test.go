@@ -21,7 +21,7 @@ func TestFewFaults(t *testing.T) {
 		t.Fatalf("build the programs: %v\n%s", err, text)
 	}
 	for group, names := range map[string][]string{
-		"faults": {"deliberate-loss", "deliberate-leak", "sender-term", "gateway-kill", "script-flush", "network-receivers"},
+		"faults": {"deliberate-loss", "deliberate-leak", "sender-term", "gateway-kill", "script-flush", "network-receivers", "soak"},
 		"abuse":  {"slow-requests", "lying-lengths", "header-floods", "json-bombs", "idle-connections", "hostile-receivers"},
 	} {
 		t.Run(group, func(t *testing.T) {
@@ -59,6 +59,9 @@ func fewFaults(t *testing.T, bin string, names []string) {
 		}
 		if looked := r.Figures["searched_MiB"]; looked <= 0 {
 			t.Errorf("%s: %v MiB were searched for secrets", r.Fault, looked)
+		}
+		if r.Fault == "soak" && (r.Soak == nil || len(r.Soak.Samples) == 0 || len(r.Soak.Samples[0].Values) == 0 || r.Soak.Capacity == 0 || r.Soak.Peaks[elderSender] == 0) {
+			t.Errorf("the soak measured nothing: %+v", r.Soak)
 		}
 		if !strings.Contains(table.String(), r.Fault) {
 			t.Errorf("%s is not in the table", r.Fault)

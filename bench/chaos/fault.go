@@ -31,6 +31,7 @@ type plan struct {
 	settings map[string]string
 	redis    lab.RedisOptions
 	proxied  bool         // programs reach Redis through proxies
+	paced    bool         // run says when events are published
 	streams  []streamPlan // nil: one of 500 events/s for one endpoint
 }
 
@@ -40,6 +41,7 @@ type streamPlan struct {
 	workers   int // requests under way at most; 0: 32
 	endpoints int
 	payload   int  // bytes of data; 0: 300
+	keyed     int  // one event in so many has an idempotency key from the first; 0: each
 	fifo      bool // endpoints are served in strict order
 	proxied   bool // each endpoint is behind a proxy of its own
 }
@@ -88,7 +90,10 @@ func (f *fault) happen(ctx context.Context, o *options, leave func()) (*result, 
 		return nil, err
 	}
 	defer w.close()
-	stop := w.publish(ctx)
+	stop := func() { w.ended = time.Now() }
+	if !f.plan.paced {
+		stop = w.publish(ctx)
+	}
 	err = f.run(ctx, w)
 	stop()
 	leave()

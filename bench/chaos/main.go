@@ -22,8 +22,9 @@ type options struct {
 	faults   []*fault
 	seed     uint64
 	duration time.Duration // of the soak
+	rate     int           // of the soak, deliveries/s; 0: a part of the capacity that it measures
 	bin      string        // folder with gateway and sender
-	out      string        // folder for chaos.json
+	out      string        // folder for the reports
 	quick    bool          // a few seconds each
 	list     bool
 }
@@ -60,8 +61,9 @@ func parseOptions(args []string) (*options, error) {
 	names := f.String("fault", "all", "comma-separated faults; all; or ci: what takes about five minutes")
 	f.Uint64Var(&o.seed, "seed", 1, "of everything that is drawn: which sender is killed, and the like")
 	f.DurationVar(&o.duration, "duration", 40*time.Second, "length of the soak (10s to 12h)")
+	f.IntVar(&o.rate, "rate", 0, "deliveries/s of the soak; 0: 60 % of what the machine can do, which is measured first")
 	f.StringVar(&o.bin, "bin", "bin", "folder with the programs gateway and sender")
-	f.StringVar(&o.out, "out", "bench/out", "folder for chaos.json")
+	f.StringVar(&o.out, "out", "bench/out", "folder for chaos.json, and soak.json and soak.svg")
 	f.BoolVar(&o.quick, "quick", false, "few and short faults, for checking that the suite works")
 	f.BoolVar(&o.list, "list", false, "list the faults and what each promises")
 	if err := f.Parse(args); err != nil {
@@ -72,6 +74,9 @@ func parseOptions(args []string) (*options, error) {
 	}
 	if o.duration < 10*time.Second || o.duration > 12*time.Hour {
 		return nil, errors.New("--duration must be between 10s and 12h")
+	}
+	if o.rate < 0 || o.rate > 100_000 {
+		return nil, errors.New("--rate must be between 0 and 100000")
 	}
 	var err error
 	o.faults, err = chooseFaults(*names)

@@ -17,16 +17,14 @@ const (
 	answerTimeout  = 10 * time.Second // of a request; a gateway answers within 2 s
 	confirmTimeout = 60 * time.Second // how long an event is offered again
 	againEvery     = 16               // accepted events of which one is offered once more
+	minTick        = 2 * time.Millisecond
 )
 
 // publish offers events at the stream's rate until ctx ends, each of them, under
 // one key, until it is accepted.
 func (s *stream) publish(ctx context.Context, seed uint64) {
 	due := make(chan struct{}) // unbuffered: what cannot be begun in time is left out
-	client := &fasthttp.HostClient{
-		Addr: strings.TrimPrefix(s.api, "http://"), MaxConns: 4 * s.plan.workers, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
-		NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
-	}
+	client := s.client()
 	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for i := range s.plan.workers {
@@ -38,20 +36,33 @@ func (s *stream) publish(ctx context.Context, seed uint64) {
 			}
 		})
 	}
-	tick := time.NewTicker(time.Second / time.Duration(s.plan.rate))
-	for ctx.Err() == nil {
+	every := max(time.Second/time.Duration(s.plan.rate), minTick)
+	tick := time.NewTicker(every)
+	for begin, begun := time.Now(), 0; ctx.Err() == nil; {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			select {
-			case due <- struct{}{}:
-			default:
+			// Several a tick where the rate is high, and where a tick came late.
+			want := int(time.Since(begin).Seconds() * float64(s.plan.rate))
+			for ; begun < want; begun++ {
+				select {
+				case due <- struct{}{}:
+				default:
+				}
 			}
 		}
 	}
 	tick.Stop()
 	close(due)
 	wg.Wait()
+}
+
+// client returns what the stream's producers share.
+func (s *stream) client() *fasthttp.HostClient {
+	return &fasthttp.HostClient{
+		Addr: strings.TrimPrefix(s.api, "http://"), MaxConns: 4 * s.plan.workers, ReadTimeout: answerTimeout, WriteTimeout: answerTimeout,
+		NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
+	}
 }
 
 // producer is one of those that offer events at the same time.
@@ -67,8 +78,9 @@ func (p *producer) offer(ctx context.Context) {
 	seq := p.books.take()
 	start := time.Now()
 	p.buf = p.payloads.AppendEvent(p.buf[:0], seq, start)
+	keyed := p.plan.keyed == 0 || seq%uint64(p.plan.keyed) == 0
 	for {
-		id, err := p.post(seq)
+		id, err := p.post(seq, keyed)
 		if err != nil {
 			p.books.unexpected(err.Error())
 			return
@@ -76,12 +88,18 @@ func (p *producer) offer(ctx context.Context) {
 		if id != "" {
 			p.books.accept(seq, id, time.Now())
 			p.books.confirmed(time.Since(start))
-			if seq%againEvery == 0 {
-				if id, err := p.post(seq); err == nil && id != "" {
+			if keyed && seq%againEvery == 0 {
+				if id, err := p.post(seq, true); err == nil && id != "" {
 					p.books.accept(seq, id, time.Now())
 				}
 			}
 			return
+		}
+		if !keyed {
+			// It may be stored. Another event, which has a key, is offered in its place.
+			p.books.giveUp()
+			seq, keyed = p.books.take(), true
+			p.buf = p.payloads.AppendEvent(p.buf[:0], seq, start)
 		}
 		if time.Since(start) > confirmTimeout || ctx.Err() != nil && time.Since(start) > confirmTimeout/2 {
 			p.books.giveUp()
@@ -93,8 +111,9 @@ func (p *producer) offer(ctx context.Context) {
 }
 
 // post makes one request. It returns the event's id, or "" when the event was not
-// confirmed; an error is an answer that must not come.
-func (p *producer) post(seq uint64) (string, error) {
+// confirmed; an error is an answer that must not come. Without a key it is one that
+// must not be repeated.
+func (p *producer) post(seq uint64, keyed bool) (string, error) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
@@ -102,7 +121,9 @@ func (p *producer) post(seq uint64) (string, error) {
 	req.Header.SetMethod(fasthttp.MethodPost)
 	req.Header.SetContentType("application/json")
 	req.Header.Set("Authorization", "Bearer "+p.key)
-	req.Header.Set("Idempotency-Key", "chaos-"+strconv.FormatUint(seq, 10))
+	if keyed {
+		req.Header.Set("Idempotency-Key", "chaos-"+strconv.FormatUint(seq, 10))
+	}
 	req.SetBodyRaw(p.buf)
 	start := time.Now()
 	if err := p.client.Do(req, resp); err != nil {

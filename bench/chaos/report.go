@@ -46,6 +46,7 @@ type result struct {
 
 	Figures map[string]float64 `json:"figures,omitempty"`
 	Strain  *strain            `json:"strain,omitempty"` // of abuse
+	Soak    *soakReport        `json:"soak,omitempty"`
 	Broken  []string           `json:"broken,omitempty"`
 }
 
@@ -98,6 +99,11 @@ func report(out io.Writer, o *options, results []*result) error {
 	}
 	t.Flush()
 	reportStrain(out, results)
+	for _, r := range results {
+		if r.Soak != nil {
+			r.Soak.print(out)
+		}
+	}
 	raw, err := json.MarshalIndent(struct {
 		Version string    `json:"version"`
 		Seed    uint64    `json:"seed"`
