@@ -28,6 +28,10 @@ func endpointsKey(organization string) string {
 	return "sp:{org:" + organization + "}:endpoints"
 }
 
+// VersionKey returns the key of the version token that Begin reads, for who compares
+// it in a script of his own.
+func VersionKey(organization string) string { return versionKey(organization) }
+
 // versionKey returns the key of the random token that changes with every change
 // of the organization's endpoints. Absent means that nothing is known.
 func versionKey(organization string) string {

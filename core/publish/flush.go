@@ -87,6 +87,9 @@ func (f *flush) run(waiters []*waiter) {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), f.p.o.Budget, errFlushTimeout)
 	defer cancel()
 	f.prepare()
+	if f.runUnmoved(ctx) {
+		return
+	}
 	if err := f.begin(ctx); err != nil {
 		f.traced.failure = core.CodeUnavailable
 		f.answerAll(asUnavailable(detailUnconfirmed, err))
@@ -266,6 +269,11 @@ func (f *flush) push(ctx context.Context) {
 	case parked:
 		f.noteParked(f.park(ctx))
 	}
+	f.dropGathered()
+}
+
+// dropGathered lets go of what fanOut has gathered.
+func (f *flush) dropGathered() {
 	clear(f.deliveries)
 	clear(f.owners)
 	f.deliveries, f.owners = f.deliveries[:0], f.owners[:0]

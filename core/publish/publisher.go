@@ -75,6 +75,7 @@ type Backlog interface {
 type Options struct {
 	Store           Store
 	Queue           Queue
+	Unmoved         UnmovedQueue // nil: the version of the endpoints is always read before
 	Backlog         Backlog
 	Accepting       func() error          // says why no event is accepted now; nil: always accept
 	Quota           core.Quota            // of each organization; zero: none

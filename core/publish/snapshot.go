@@ -85,6 +85,16 @@ func newSnapshots(maxEntries int) *snapshots {
 // get returns the organization's snapshot if it is of this version and not too
 // old, else nil. An organization without a version ("") has always moved.
 func (c *snapshots) get(organization, version string, now time.Time) *snapshot {
+	s := c.recentOf(organization, now)
+	if s == nil || s.version != version {
+		return nil
+	}
+	return s
+}
+
+// recentOf returns the organization's snapshot if it has a version and is not too old,
+// else nil. Whether it is still valid remains to be seen.
+func (c *snapshots) recentOf(organization string, now time.Time) *snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	element, ok := c.byName[organization]
@@ -92,7 +102,7 @@ func (c *snapshots) get(organization, version string, now time.Time) *snapshot {
 		return nil
 	}
 	s := element.Value.(*cached).snapshot
-	if version == "" || s.version != version || now.Sub(s.loadedAt) > snapshotLifetime {
+	if s.version == "" || now.Sub(s.loadedAt) > snapshotLifetime {
 		return nil
 	}
 	c.recent.MoveToFront(element)

@@ -21,6 +21,7 @@ type companions struct {
 	blobTTL time.Duration
 	bell    string       // key of the bell to ring if the task can run at once
 	keyed   []core.Keyed // whose answers are kept with the task
+	only    condition    // under which the task is stored; not with keyed
 
 	noted     bool  // the answers of keyed
 	blobErr   error // why the blob was not written
@@ -36,7 +37,8 @@ func withCompanions(ctx context.Context, c *companions) context.Context {
 // companionClient is the Redis client of the producer's asynq.Client.
 type companionClient struct {
 	redis.UniversalClient
-	noter noter
+	noter   *noter // nil: no answers are kept
+	unmoved *wrapping
 }
 
 // EvalSha runs a script by its digest. After NOSCRIPT asynq calls Eval, and the
@@ -46,16 +48,16 @@ func (c *companionClient) EvalSha(ctx context.Context, sha string, keys []string
 	if !ok {
 		return c.UniversalClient.EvalSha(ctx, sha, keys, args...)
 	}
-	if len(with.keyed) == 0 {
+	wrapping, allKeys, allArgs := c.wrap(with, keys, args)
+	if wrapping == nil {
 		return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return r.EvalSha(ctx, sha, keys, args...) })
 	}
-	if !c.noter.knows(sha) {
+	if !wrapping.knows(sha) {
 		cmd := redis.NewCmd(ctx)
 		cmd.SetErr(unknownScript{})
 		return cmd
 	}
-	allKeys, allArgs := c.noter.extend(keys, args, with)
-	return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return c.noter.evalSha(ctx, r, sha, allKeys, allArgs) })
+	return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return wrapping.evalSha(ctx, r, sha, allKeys, allArgs) })
 }
 
 // Eval runs a script by its text.
@@ -64,11 +66,26 @@ func (c *companionClient) Eval(ctx context.Context, script string, keys []string
 	if !ok {
 		return c.UniversalClient.Eval(ctx, script, keys, args...)
 	}
-	if len(with.keyed) == 0 {
+	wrapping, allKeys, allArgs := c.wrap(with, keys, args)
+	if wrapping == nil {
 		return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return r.Eval(ctx, script, keys, args...) })
 	}
-	allKeys, allArgs := c.noter.extend(keys, args, with)
-	return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return c.noter.eval(ctx, r, script, allKeys, allArgs) })
+	return c.run(ctx, with, keys, func(r redis.Scripter) *redis.Cmd { return wrapping.eval(ctx, r, script, allKeys, allArgs) })
+}
+
+// wrap returns what asynq's script is to be a part of, nil if of nothing, and what that
+// is called with.
+func (c *companionClient) wrap(with *companions, keys []string, args []any) (*wrapping, []string, []any) {
+	switch {
+	case len(with.keyed) > 0:
+		keys, args = c.noter.extend(keys, args, with)
+		return &c.noter.wrapping, keys, args
+	case with.only.key != "":
+		keys, args = with.only.extend(keys, args)
+		return c.unmoved, keys, args
+	default:
+		return nil, nil, nil
+	}
 }
 
 func (c *companionClient) run(ctx context.Context, with *companions, keys []string, script func(redis.Scripter) *redis.Cmd) *redis.Cmd {

@@ -1,10 +1,8 @@
 package queue
 
 import (
-	"context"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -53,30 +51,14 @@ end
 return {reply, kept}
 `
 
-// noter makes of asynq's scripts, which are known by their digests, those that keep
-// answers, too. asynq shows a script when Redis does not know its digest, so a digest
-// that is not known here is answered as Redis would.
+// noter is the wrapping that keeps answers, too.
 type noter struct {
+	wrapping
 	finishing Finishing
-	scripts   sync.Map // digest of asynq's script → *redis.Script; asynq has two that store a task
 }
 
-// knows reports whether asynq has shown the script with this digest.
-func (n *noter) knows(sha string) bool {
-	_, ok := n.scripts.Load(sha)
-	return ok
-}
-
-// evalSha adds the script to r that asynq has shown, and knows by a digest.
-func (n *noter) evalSha(ctx context.Context, r redis.Scripter, sha string, keys []string, args []any) *redis.Cmd {
-	script, _ := n.scripts.Load(sha)
-	return script.(*redis.Script).EvalSha(ctx, r, keys, args...)
-}
-
-// eval adds a script to r that asynq shows.
-func (n *noter) eval(ctx context.Context, r redis.Scripter, text string, keys []string, args []any) *redis.Cmd {
-	script, _ := n.scripts.LoadOrStore(redis.NewScript(text).Hash(), redis.NewScript(fmt.Sprintf(notingLua, n.finishing.Lua(), text)))
-	return script.(*redis.Script).Eval(ctx, r, keys, args...)
+func newNoter(f Finishing) *noter {
+	return &noter{finishing: f, wrapping: wrapping{wrap: func(text string) string { return fmt.Sprintf(notingLua, f.Lua(), text) }}}
 }
 
 // extend returns asynq's keys and arguments, of which the first key is the task, and
@@ -122,9 +104,3 @@ func within(keyed []core.Keyed, p part) []core.Keyed {
 	}
 	return keyed[from:to]
 }
-
-// unknownScript is Redis's answer to a digest that it does not know.
-type unknownScript struct{}
-
-func (unknownScript) Error() string { return "NOSCRIPT No matching script." }
-func (unknownScript) RedisError()   {}

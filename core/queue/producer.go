@@ -37,6 +37,10 @@ type ProducerOptions struct {
 	Options
 	TaskTimeout time.Duration // whole seconds, at least 1 s; 0: DefaultTaskTimeout
 	Finishing   Finishing     // keeps answers with tasks; nil: that is left to the caller
+
+	// VersionKey returns the key with the version of an organization's endpoints; nil:
+	// EnqueueUnmoved stores nothing.
+	VersionKey func(organization string) string
 }
 
 // Producer puts deliveries into the queues. It is safe for concurrent use, holds
@@ -64,9 +68,13 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 	if err != nil {
 		return nil, err
 	}
+	companions := &companionClient{UniversalClient: o.Client, unmoved: newUnmoved()}
+	if o.Finishing != nil {
+		companions.noter = newNoter(o.Finishing)
+	}
 	p := &Producer{
 		o:       o,
-		client:  asynq.NewClientFromRedisClient(&companionClient{UniversalClient: o.Client, noter: noter{finishing: o.Finishing}}),
+		client:  asynq.NewClientFromRedisClient(companions),
 		metrics: metrics,
 	}
 	p.scratch.New = func() any { return new(frame.Encoder) }
@@ -99,7 +107,7 @@ func (p *Producer) EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed [
 	ctx, cancel := withPatience(ctx)
 	defer cancel()
 	each(len(parts), parallelBundles, func(i int) {
-		failed[i] = p.sendBundle(ctx, ds[parts[i].from:parts[i].to], time.Time{}, within(keyed, parts[i]))
+		failed[i] = p.sendBundle(ctx, ds[parts[i].from:parts[i].to], time.Time{}, extras{keyed: within(keyed, parts[i])})
 	})
 	var errs []error
 	for i, err := range failed {
@@ -124,7 +132,7 @@ func (p *Producer) Retry(ctx context.Context, ds []core.Delivery) []error {
 	ctx, cancel := withPatience(ctx)
 	defer cancel()
 	each(len(ds), parallelRetries, func(i int) {
-		errs[i] = p.send(ctx, retryQueue, retryID(&ds[i]), ds[i:i+1], p.future(ds[i].Due), false, nil)
+		errs[i] = p.send(ctx, retryQueue, retryID(&ds[i]), ds[i:i+1], p.future(ds[i].Due), false, extras{})
 	})
 	for _, err := range errs {
 		if err != nil {
@@ -152,7 +160,7 @@ func (p *Producer) Defer(ctx context.Context, ds []core.Delivery, due time.Time)
 	failed := make([]error, len(parts))
 	each(len(parts), parallelBundles, func(i int) {
 		bundle := later[parts[i].from:parts[i].to]
-		failed[i] = p.sendBundle(ctx, bundle, p.future(latestDue(bundle, nil)), nil)
+		failed[i] = p.sendBundle(ctx, bundle, p.future(latestDue(bundle, nil)), extras{})
 	})
 	for _, err := range failed {
 		if err != nil {
@@ -189,7 +197,7 @@ func latestDue(ds []core.Delivery, settled []bool) time.Time {
 // sendBundle sends ds, which are all Bulk or none, as a bundle with an id of its
 // own: to the bulk queue or a deliver queue, or to the retry queue when it has to
 // wait until at.
-func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.Time, keyed []core.Keyed) error {
+func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.Time, x extras) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return core.Unavailable("no id for a bundle", err)
@@ -202,7 +210,7 @@ func (p *Producer) sendBundle(ctx context.Context, ds []core.Delivery, at time.T
 	default:
 		queue = deliverQueue(int(p.shard.Add(1) % uint32(p.o.Shards)))
 	}
-	return p.send(ctx, queue, id.String(), ds, at, true, keyed)
+	return p.send(ctx, queue, id.String(), ds, at, true, x)
 }
 
 // taskOptions returns the options of a task. asynq's retry counter never ends

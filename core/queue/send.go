@@ -22,11 +22,16 @@ const (
 	maxPause   = 320 * time.Millisecond
 )
 
+// extras are what a bundle is stored with, or under. The zero value is nothing.
+type extras struct {
+	keyed []core.Keyed // whose answers are kept with the task, unless that cannot be done; whether they are is noted in them
+	only  condition    // under which it is stored
+}
+
 // send stores ds as one task, to be run at once or not before at. fresh says that
 // the id was drawn for this call. Its error is a *core.Error and means that the
-// bundle is not confirmed. The answers of keyed are kept with the task, unless that
-// cannot be done; whether they are is noted in them.
-func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time, fresh bool, keyed []core.Keyed) error {
+// bundle is not confirmed, or wraps errMoved.
+func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Delivery, at time.Time, fresh bool, x extras) error {
 	scratch := p.scratch.Get().(*frame.Encoder)
 	defer func() {
 		if scratch.Retainable() {
@@ -37,9 +42,9 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 	if err != nil {
 		return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for the queue", Err: err}
 	}
-	with := companions{bell: bellKey(queue)}
+	with := companions{bell: bellKey(queue), only: x.only}
 	if p.o.Finishing != nil && !p.o.isCluster() {
-		with.keyed = keyed
+		with.keyed = x.keyed
 	}
 	var payload []byte
 	if len(ds) == 1 && len(encoded) <= maxInline {
@@ -53,7 +58,12 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 		}
 	}
 	task := asynq.NewTask(taskType, payload, p.taskOptions(queue, id, at)...)
-	if err := p.enqueue(ctx, task, &with); err != nil {
+	err = p.enqueue(ctx, task, &with)
+	if errors.Is(err, errMoved) {
+		p.dropBlob(ctx, &with)
+		return err
+	}
+	if err != nil {
 		p.metrics.unconfirmed.Inc()
 		return core.Unavailable("the queue did not confirm", fmt.Errorf("enqueue bundle %s: %w", id, err))
 	}
@@ -81,6 +91,10 @@ func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, with *companio
 		switch {
 		case err == nil:
 			return nil
+		case moved(with.scriptErr) && try == 0:
+			return errMoved
+		case moved(with.scriptErr):
+			return err // an earlier try may have stored it, and it is done by now
 		case (refused(with.scriptErr) || refused(with.blobErr)) && try == 0:
 			// A task whose blob was refused ends without anything to deliver.
 			return fmt.Errorf("%w: %w", core.ErrNotStored, err)
@@ -91,6 +105,14 @@ func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, with *companio
 		}
 		p.metrics.resends.Inc()
 		notFirst(task.Payload()) // the task shares its bytes with what asynq sends
+	}
+}
+
+// dropBlob removes the blob of a task that was not stored. One that stays ends with its
+// lifetime.
+func (p *Producer) dropBlob(ctx context.Context, with *companions) {
+	if with.blobKey != "" {
+		_ = p.o.Client.Unlink(ctx, with.blobKey).Err()
 	}
 }
 

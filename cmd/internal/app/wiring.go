@@ -82,7 +82,7 @@ func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Ke
 	if err != nil {
 		return b, err
 	}
-	b.producer, err = queue.NewProducer(queue.ProducerOptions{Options: b.queueOptions(publishing), Finishing: redisstore.Finishing{}})
+	b.producer, err = queue.NewProducer(queue.ProducerOptions{Options: b.queueOptions(publishing), Finishing: redisstore.Finishing{}, VersionKey: redisstore.VersionKey})
 	if err != nil {
 		return b, err
 	}
@@ -206,7 +206,7 @@ func (b *base) startGateway(ctx context.Context, at *redisSettings, listen strin
 	}
 	b.closers = append(b.closers, func() error { client.Close(); return nil })
 	publisher, err := publish.New(publish.Options{
-		Store: b.store, Queue: b.producer, Backlog: b.store, Accepting: b.store.Accepting, Quota: api.quota(), Tracer: b.tracer, Registerer: b.metrics, Logger: b.log,
+		Store: b.store, Queue: b.producer, Unmoved: b.producer, Backlog: b.store, Accepting: b.store.Accepting, Quota: api.quota(), Tracer: b.tracer, Registerer: b.metrics, Logger: b.log,
 	})
 	if err != nil {
 		return "", err
