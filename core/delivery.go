@@ -88,7 +88,7 @@ type Mark struct {
 	TTL     time.Duration // how long the bitmap outlives the bundle
 	Indexes []int         // deliveries settled now
 	All     bool          // with these, every delivery of the bundle is settled: the blob goes
-	End     Script        // run behind the mark when All: ends the bundle's task; no Source: nothing is run
+	End     Script        // run behind the mark when All: ends the bundle's task, and returns 0 if it does not; no Source: nothing is run
 }
 
 // Script is a Lua script for Redis, with what it is called with. All of its keys

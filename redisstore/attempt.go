@@ -69,12 +69,15 @@ func (s *Store) Record(ctx context.Context, r core.Record) error {
 		}
 		b = s.batch()
 	}
-	writeMark(ctx, b, &r.Mark)
+	end := writeMark(ctx, b, &r.Mark)
 	writeDrained(ctx, b, &r.Drained)
 	if b.Len() == 0 {
 		return nil
 	}
-	return s.fail(opRecordAttempts, b.exec(ctx))
+	if err := b.exec(ctx); err != nil {
+		return s.fail(opRecordAttempts, err)
+	}
+	return s.fail(opRecordAttempts, s.endAgain(ctx, &r.Mark, end))
 }
 
 // endpointLog collects what a Record adds to the log of one endpoint.

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/redisstore/redistest"
 )
 
 func numbersOf(attempts []core.Attempt) string {
@@ -202,6 +203,26 @@ func TestLastMarkEndsTheTask(t *testing.T) {
 			mark.All = true
 		}
 	})
+}
+
+// When Redis knows the script of the end and not that of the mark, the end runs before
+// the mark: it is made up for.
+func TestTaskEndsWhateverScriptsAreKnown(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t) // of its own: others share their scripts
+	s, err := New(Options{Client: server.Client(t)})
+	noError(t, err)
+	ctx := t.Context()
+	end := core.Script{
+		Source: "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end return redis.call('INCR', KEYS[2])",
+		Keys:   []string{"sp:{q}:bundle:x:done", "sp:{q}:ended"},
+	}
+	noError(t, s.client.ScriptLoad(ctx, end.Source).Err())
+	mark := core.Mark{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: 2, TTL: time.Hour, All: true, End: end}
+	noError(t, s.Record(ctx, core.Record{Mark: mark}))
+	if n, err := s.client.Get(ctx, "sp:{q}:ended").Int(); n != 1 || err != nil {
+		t.Errorf("ended %d times, %v; want once", n, err)
+	}
 }
 
 func TestMarksAddUp(t *testing.T) {

@@ -59,6 +59,9 @@ func Open(o *redis.UniversalOptions, p Profile) redis.UniversalClient {
 	c.PoolSize = cmp.Or(c.PoolSize, l.connections)
 	c.PoolTimeout = cmp.Or(c.PoolTimeout, l.wait)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, l.reply)
+	if p == ProfileQueue && c.ReadTimeout > 0 {
+		c.ReadTimeout = max(c.ReadTimeout, l.reply) // polls travel with waits for a bell, of two seconds
+	}
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, l.reply)
 	c.DialTimeout = cmp.Or(c.DialTimeout, dialTimeout)
 	c.DialerRetries = cmp.Or(c.DialerRetries, 1)

@@ -21,6 +21,12 @@ func TestOpenKeepsWhatTheURLSays(t *testing.T) {
 	if o.PoolSize != 7 || o.ReadTimeout != 9*time.Second || o.WriteTimeout != 3*time.Second || o.DB != 2 {
 		t.Errorf("options %+v", o)
 	}
+	at.ReadTimeout = time.Second // too short for a wait
+	patient := Open(at, ProfileQueue)
+	defer patient.Close()
+	if o := patient.(*redis.Client).Options(); o.ReadTimeout != 3*time.Second {
+		t.Errorf("asynq's replies are read for %v, want 3 s", o.ReadTimeout)
+	}
 	if at.PoolTimeout != 0 || at.ContextTimeoutEnabled {
 		t.Error("Open changed the options it was given")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,7 +63,9 @@ func (m *meter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		start := time.Now()
 		err := next(ctx, cmds)
-		m.duration.Observe(time.Since(start).Seconds())
+		if !slices.ContainsFunc(cmds, blocks) {
+			m.duration.Observe(time.Since(start).Seconds())
+		}
 		if err != nil && anyFailure(err, cmds) {
 			m.failures.Inc()
 		}

@@ -62,6 +62,13 @@ func TestInstrument(t *testing.T) {
 	noError(t, client.LPush(ctx, "bell", "").Err())
 	noError(t, client.BLPop(ctx, time.Second, "bell").Err())
 	check("a push, and a wait that is not timed", 8, 0)
+	_, err = client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.LPush(ctx, "bell", "")
+		p.BLPop(ctx, time.Second, "bell")
+		return p.LLen(ctx, "bell").Err()
+	})
+	noError(t, err)
+	check("a wait in a pipeline, which is not timed", 8, 0)
 	client.LLen(ctx, "list")
 	check("a wrong type", 9, 1)
 	client.BLPop(ctx, time.Second, "list")

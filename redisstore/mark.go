@@ -37,12 +37,13 @@ redis.call('UNLINK', KEYS[2])
 return 1
 `)
 
-// writeMark adds m to the batch, and with the last mark what ends the task.
-func writeMark(ctx context.Context, b *batch, m *core.Mark) {
+// writeMark adds m to the batch, and with the last mark what ends the task, whose reply
+// it returns: 0 if it has done nothing.
+func writeMark(ctx context.Context, b *batch, m *core.Mark) (end *redis.Cmd) {
 	lifetime := max(m.TTL, minMarkLifetime)
 	switch {
 	case m.DoneKey == "":
-		return
+		return nil
 	case m.All && m.BlobKey == "":
 		b.Set(ctx, m.DoneKey, settledBitmap(m.Size), lifetime)
 	case m.All:
@@ -56,8 +57,23 @@ func writeMark(ctx context.Context, b *batch, m *core.Mark) {
 		b.run(ctx, settleSomeScript, []string{m.DoneKey}, args...)
 	}
 	if m.All && m.End.Source != "" {
-		b.run(ctx, redis.NewScript(m.End.Source), m.End.Keys, m.End.Args...)
+		end = b.run(ctx, redis.NewScript(m.End.Source), m.End.Keys, m.End.Args...)
 	}
+	return end
+}
+
+// endAgain runs what ends the task once more if it has done nothing: it may have run
+// before the mark, when Redis knew its script and not that of the mark.
+func (s *Store) endAgain(ctx context.Context, m *core.Mark, end *redis.Cmd) error {
+	if end == nil {
+		return nil
+	}
+	if n, err := end.Int(); err != nil || n != 0 {
+		return err
+	}
+	b := s.batch()
+	b.run(ctx, redis.NewScript(m.End.Source), m.End.Keys, m.End.Args...)
+	return b.exec(ctx)
 }
 
 // settledBitmap returns size bits that are all 1, the first in the highest bit

@@ -12,9 +12,9 @@ import (
 )
 
 // endScript ends a task as asynq's Done does, in the round trip of the last mark
-// instead of one of its own. Without the mark, which a Redis that is full refuses,
-// it does nothing, and it does nothing to a task that was taken over meanwhile:
-// its next run will find the mark.
+// instead of one of its own. Without the whole mark, whose last part a Redis that is full
+// refuses, it does nothing, and nothing when the task waits for its next run, which
+// will find the mark. A successor that runs it already has nothing left to do, either.
 //
 // KEYS[1] -> asynq:{<queue>}:active
 // KEYS[2] -> asynq:{<queue>}:lease
@@ -25,10 +25,11 @@ import (
 // --
 // ARGV[1] -> task id
 // ARGV[2] -> seconds that the day's count is kept
+// ARGV[3] -> how many bits the whole bitmap has
 //
 // Output: 1 ended, 0 not
 const endScript = `
-if redis.call("EXISTS", KEYS[6]) == 0 or redis.call("LREM", KEYS[1], 0, ARGV[1]) == 0 then return 0 end
+if redis.call("BITCOUNT", KEYS[6]) < tonumber(ARGV[3]) or redis.call("LREM", KEYS[1], 0, ARGV[1]) == 0 then return 0 end
 redis.call("ZREM", KEYS[2], ARGV[1])
 redis.call("DEL", KEYS[3])
 if redis.call("INCR", KEYS[4]) == 1 then redis.call("EXPIRE", KEYS[4], ARGV[2]) end
@@ -38,16 +39,16 @@ return 1`
 // countLifetime is how long asynq keeps a day's count.
 const countLifetime = 90 * 24 * time.Hour
 
-// endOf returns what ends a task.
-func endOf(queue, id, done string, now time.Time) core.Script {
+// endOf returns what ends the task with this mark.
+func endOf(queue, id string, mark *core.Mark, now time.Time) core.Script {
 	processed := asynqKey(queue, processedSuffix)
 	return core.Script{
 		Source: endScript,
 		Keys: []string{
 			asynqKey(queue, activeSuffix), asynqKey(queue, leaseSuffix), taskKeyPrefix(queue) + id,
-			processed + ":" + now.UTC().Format(time.DateOnly), processed, done,
+			processed + ":" + now.UTC().Format(time.DateOnly), processed, mark.DoneKey,
 		},
-		Args: []any{id, int(countLifetime.Seconds())},
+		Args: []any{id, int(countLifetime.Seconds()), mark.Size},
 	}
 }
 

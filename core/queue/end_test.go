@@ -86,15 +86,19 @@ func TestTaskEndsOnlyWithItsMark(t *testing.T) {
 		f.settleAll(b.Mark)
 		return nil
 	})
-	if errs := f.producer().Enqueue(t.Context(), fanOut(event("evt_1", 0), 1)); errs != nil {
+	if errs := f.producer().Enqueue(t.Context(), fanOut(event("evt_1", 0), 2)); errs != nil {
 		t.Fatal(errs)
 	}
 	b := receive(t, "bundle", bundles)
 	if n := f.end(b); n != 0 {
 		t.Errorf("without a mark: %d; want 0", n)
 	}
+	f.client.SetBit(t.Context(), b.Mark.DoneKey, 0, 1)
+	if n := f.end(b); n != 0 {
+		t.Errorf("with a part of the mark: %d; want 0", n)
+	}
 	active := b.Mark.End.Keys[0]
-	f.client.Set(t.Context(), b.Mark.DoneKey, "\x80", 0)
+	f.client.SetBit(t.Context(), b.Mark.DoneKey, 1, 1)
 	f.client.LRem(t.Context(), active, 0, b.ID)
 	if n := f.end(b); n != 0 {
 		t.Errorf("of a task that another has: %d; want 0", n)

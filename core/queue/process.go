@@ -86,7 +86,6 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 	}
 	encoded, size := p.frame, p.deliveries
 	b := &core.Bundle{ID: id, Queue: queue, Bulk: queue == bulkQueue, Mark: core.Mark{DoneKey: doneKey(queue, id), TTL: inlineMarkTTL}}
-	b.Mark.End = endOf(queue, id, b.Mark.DoneKey, c.o.Now())
 	if encoded == nil {
 		b.Mark.BlobKey, b.Mark.TTL = blobKey(queue, id), markTTL
 	}
@@ -113,6 +112,7 @@ func (c *Consumer) load(ctx context.Context, queue string, task *asynq.Task) (*c
 		b.Deliveries[i].Bulk = b.Bulk
 	}
 	b.Mark.Size = len(b.Deliveries)
+	b.Mark.End = endOf(queue, id, &b.Mark, c.o.Now())
 	var left int
 	if b.Settled, left = settledOf(done, b.Mark.Size); left == 0 {
 		return nil, c.alreadySettled(ctx, b)

@@ -59,8 +59,10 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 	}
 	task := asynq.NewTask(taskType, payload, p.taskOptions(queue, id, at)...)
 	err = p.enqueue(ctx, task, &with)
-	if errors.Is(err, errMoved) {
+	if errors.Is(err, errMoved) || fresh && errors.Is(err, core.ErrNotStored) {
 		p.dropBlob(ctx, &with)
+	}
+	if errors.Is(err, errMoved) {
 		return err
 	}
 	if err != nil {
