@@ -90,6 +90,7 @@ func (a *Attempt) EndedAt() time.Time { return a.StartedAt.Add(a.Latency) }
 // backlog, are settled.
 type Record struct {
 	Attempts []Attempt
+	Kept     []Delivery // that were delivered and are to stay for replays, Attempts counting the last one
 	Mark     Mark
 	Drained  Drained // zero: they came from a bundle
 	Repeated bool    // an earlier write of the same rows may have succeeded: write each (Delivery, Number, Status) once

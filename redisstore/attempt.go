@@ -49,7 +49,8 @@ return added
 // Record writes attempts to their endpoints' logs, which keep the newest 100
 // and the newest 100 failures, and then notes the deliveries that are settled, or
 // removes them from their backlog: one round trip, two in a Cluster. The attempts of one endpoint have to be in
-// order, oldest first.
+// order, oldest first. What r.Kept names is kept for Options.PayloadRetention, beforehand;
+// nothing waits for what a full Redis refuses of it.
 //
 // After an error some of it may have been written. The caller calls again, with
 // r.Repeated set, so that no row is written twice; the mark is the same however
@@ -58,6 +59,10 @@ return added
 func (s *Store) Record(ctx context.Context, r core.Record) error {
 	defer s.metrics.took(opRecordAttempts, time.Now())
 	b := s.batch()
+	kept, err := s.keep(ctx, b, r.Kept)
+	if err != nil {
+		return s.fail(opRecordAttempts, err)
+	}
 	for _, l := range logsOf(r.Attempts) {
 		l.write(ctx, b, r.Repeated || !s.ordered)
 	}
@@ -71,13 +76,14 @@ func (s *Store) Record(ctx context.Context, r core.Record) error {
 	}
 	end := writeMark(ctx, b, &r.Mark)
 	writeDrained(ctx, b, &r.Drained)
-	if b.Len() == 0 {
-		return nil
+	if b.Len() > 0 {
+		err = b.exec(ctx)
 	}
-	if err := b.exec(ctx); err != nil {
-		return s.fail(opRecordAttempts, err)
+	s.countKept(kept)
+	if err == nil {
+		err = s.endAgain(ctx, &r.Mark, end)
 	}
-	return s.fail(opRecordAttempts, s.endAgain(ctx, &r.Mark, end))
+	return s.fail(opRecordAttempts, err)
 }
 
 // endpointLog collects what a Record adds to the log of one endpoint.

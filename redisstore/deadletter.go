@@ -35,15 +35,42 @@ const luaLetters = `
 local function size(entry) return #entry[2][#entry[2]] + 256 end
 `
 
+// luaTrimLetters sets dropped: it drops the oldest entries of `stream`, whose `index`
+// says where each delivery is, while there are more than ARGV[1], of more bytes than
+// ARGV[2], or some are older than ARGV[3] in ms. One call drops at most 1,000; what is
+// left goes with the next. It needs no memory.
+const luaTrimLetters = luaLetters + `
+local time = redis.call('TIME')
+local oldest = tonumber(time[1]) * 1000 - tonumber(ARGV[3])
+local count = redis.call('XLEN', stream)
+local bytes = tonumber(redis.call('HGET', index, ':bytes') or 0)
+local dropped, left = {0, 0, 0}, count
+for _ = 1, 1000 do
+	local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+	if not entry then break end
+	local bound
+	if left > tonumber(ARGV[1]) then bound = 1
+	elseif bytes > tonumber(ARGV[2]) then bound = 2
+	elseif tonumber(string.match(entry[1], '^%d+')) < oldest then bound = 3
+	else break end
+	redis.call('XDEL', stream, entry[1])
+	redis.call('HDEL', index, entry[2][2])
+	left = left - 1
+	bytes = bytes - size(entry)
+	dropped[bound] = dropped[bound] + 1
+end
+if left < count then redis.call('HSET', index, ':bytes', string.format('%.0f', bytes)) end
+`
+
 // addDeadScript adds dead letters to the stream of an endpoint, each delivery
-// once, and drops the oldest while the stream is above a bound. One call drops
-// at most 1,000; what is left goes with the next. The fields before the frame repeat
-// some of it, so that dead letters can be listed without it.
+// once, and drops the oldest while the stream is above a bound, see luaTrimLetters.
+// The fields before the frame repeat some of it, so that dead letters can be listed
+// without it.
 //
 // KEYS: deadKey, deadIndexKey. ARGV: most entries, most bytes, greatest age in
 // ms, then for each dead letter the values of the fields below.
 // Reply: how many were dropped because of count, bytes, age.
-var addDeadScript = redis.NewScript(luaLetters + `
+var addDeadScript = redis.NewScript(`
 local stream, index = KEYS[1], KEYS[2]
 for i = 4, #ARGV, 9 do
 	if redis.call('HEXISTS', index, ARGV[i]) == 0 then
@@ -54,26 +81,7 @@ for i = 4, #ARGV, 9 do
 		redis.call('HINCRBY', index, ':bytes', #ARGV[i+8] + 256)
 	end
 end
-local time = redis.call('TIME')
-local oldest = tonumber(time[1]) * 1000 - tonumber(ARGV[3])
-local count = redis.call('XLEN', stream)
-local bytes = tonumber(redis.call('HGET', index, ':bytes') or 0)
-local dropped = {0, 0, 0}
-for _ = 1, 1000 do
-	local entry = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-	if not entry then break end
-	local bound
-	if count > tonumber(ARGV[1]) then bound = 1
-	elseif bytes > tonumber(ARGV[2]) then bound = 2
-	elseif tonumber(string.match(entry[1], '^%d+')) < oldest then bound = 3
-	else break end
-	redis.call('XDEL', stream, entry[1])
-	redis.call('HDEL', index, entry[2][2])
-	count = count - 1
-	bytes = bytes - size(entry)
-	dropped[bound] = dropped[bound] + 1
-end
-redis.call('HSET', index, ':bytes', string.format('%.0f', bytes))
+` + luaTrimLetters + `
 local lifetime = string.format('%.0f', tonumber(ARGV[3]) + 86400000)
 redis.call('PEXPIRE', stream, lifetime)
 redis.call('PEXPIRE', index, lifetime)

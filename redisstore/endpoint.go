@@ -151,12 +151,12 @@ func (s *Store) DeleteEndpoint(ctx context.Context, ref core.EndpointRef) error 
 	return nil
 }
 
-// ForgetEndpoint removes the attempts, the dead letters and the backlog of a deleted
-// endpoint. It may be called again.
+// ForgetEndpoint removes the attempts, the dead letters, what is kept of delivered ones
+// and the backlog of a deleted endpoint. It may be called again.
 func (s *Store) ForgetEndpoint(ctx context.Context, ref core.EndpointRef) error {
 	defer s.metrics.took(opForgetEndpoint, time.Now())
 	b := s.batch()
-	b.Unlink(ctx, attemptsKey(ref.ID), failuresKey(ref.ID), deadKey(ref.ID), deadIndexKey(ref.ID), recoverKey(ref.ID))
+	b.Unlink(ctx, attemptsKey(ref.ID), failuresKey(ref.ID), deadKey(ref.ID), deadIndexKey(ref.ID), keptKey(ref.ID), keptIndexKey(ref.ID), recoverKey(ref.ID))
 	writeForgotten(ctx, b, ref)
 	return s.fail(opForgetEndpoint, b.exec(ctx))
 }

@@ -225,7 +225,7 @@ func TestDeleteAndForgetEndpoint(t *testing.T) {
 		e, other := endpoint("acme", 1), endpoint("acme", 2)
 		for _, e := range []*core.Endpoint{e, other} {
 			noError(t, s.CreateEndpoint(ctx, e, 2))
-			noError(t, s.Record(ctx, core.Record{Attempts: []core.Attempt{attempt(e.ID, 1, core.StatusFailed)}}))
+			noError(t, s.Record(ctx, core.Record{Attempts: []core.Attempt{attempt(e.ID, 1, core.StatusFailed)}, Kept: parcels(e.Ref(), 1, 10)}))
 			noError(t, s.AddDeadLetters(ctx, []core.DeadLetter{deadLetter(e.ID, 1, 10)}))
 		}
 		wantCode(t, s.DeleteEndpoint(ctx, core.EndpointRef{Organization: "other", ID: e.ID}), core.CodeNotFound)
@@ -239,12 +239,12 @@ func TestDeleteAndForgetEndpoint(t *testing.T) {
 		}
 		left := s.client.Keys(ctx, "sp:*").Val()
 		slices.Sort(left)
-		want := []string{endpointsKey("acme"), versionKey("acme"), attemptsKey(other.ID), deadIndexKey(other.ID), deadKey(other.ID), failuresKey(other.ID)}
+		want := []string{endpointsKey("acme"), versionKey("acme"), attemptsKey(other.ID), deadIndexKey(other.ID), deadKey(other.ID), failuresKey(other.ID), keptKey(other.ID), keptIndexKey(other.ID)}
 		slices.Sort(want)
 		if diff := cmp.Diff(want, left); diff != "" {
 			t.Errorf("keys (-want +got):\n%s", diff)
 		}
-	})
+	}, keeping(time.Hour))
 }
 
 func TestRecords(t *testing.T) {

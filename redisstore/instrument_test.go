@@ -109,7 +109,7 @@ func TestOperationsAreTimed(t *testing.T) {
 	client := Open(options, ProfileStore)
 	t.Cleanup(func() { _ = client.Close() })
 	registry := prometheus.NewPedanticRegistry()
-	s, err := New(Options{Client: client, Registerer: registry})
+	s, err := New(Options{Client: client, Registerer: registry, PayloadRetention: time.Hour})
 	noError(t, err)
 	for range everything(t.Context(), s) {
 	}

@@ -75,6 +75,14 @@ func deadKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead" }
 // endpoint's dead letters. Its field `:bytes` holds their size.
 func deadIndexKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:dead:index" }
 
+// keptKey returns the key of an endpoint's delivered deliveries that are kept for
+// replay: a stream, oldest first.
+func keptKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:kept" }
+
+// keptIndexKey returns the key of the hash delivery id -> stream entry id of what is
+// at keptKey. Its field `:bytes` holds their size.
+func keptIndexKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:kept:index" }
+
 // recoverKey returns the key of an endpoint's recoveries: a hash, id -> record. Its
 // field `:running` holds the id of the one that runs.
 func recoverKey(endpoint string) string { return "sp:{ep:" + endpoint + "}:recover" }

@@ -59,12 +59,12 @@ func flavours() []flavour {
 }
 
 // onBoth runs a test on Redis and on the embedded server of `gateway dev`.
-func onBoth(t *testing.T, test func(t *testing.T, s *Store)) {
+func onBoth(t *testing.T, test func(t *testing.T, s *Store), options ...func(*Options)) {
 	t.Helper()
 	for _, f := range flavours() {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			test(t, newStore(t, f.url(t)))
+			test(t, newStore(t, f.url(t), options...))
 		})
 	}
 }

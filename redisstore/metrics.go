@@ -25,6 +25,7 @@ const (
 	opAddDeadLetters    op = "add_dead_letters"
 	opReadDeadLetters   op = "read_dead_letters"
 	opRemoveDeadLetters op = "remove_dead_letters"
+	opReadKept          op = "read_kept"
 	opRecover           op = "recover"
 	opAllowTest         op = "allow_test"
 	opReadTrails        op = "read_trails"
@@ -62,7 +63,7 @@ func ops() []op {
 	return []op{
 		opCreateEndpoint, opReadEndpoint, opListEndpoints, opUpdateEndpoint, opDeleteEndpoint,
 		opForgetEndpoint, opReadRecords, opRecordAttempts, opReadAttempts, opAddDeadLetters,
-		opReadDeadLetters, opRemoveDeadLetters, opRecover, opAllowTest, opReadTrails, opAllowTrail, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
+		opReadDeadLetters, opRemoveDeadLetters, opReadKept, opRecover, opAllowTest, opReadTrails, opAllowTrail, opBegin, opFinish, opRelease, opCreateAPIKey, opReadAPIKey,
 		opListAPIKeys, opRevokeAPIKey, opCheck, opReadMemory, opAnnounce, opReadProcesses, opInspect,
 		opPark, opClaim, opAwait, opHoldClaim, opReleaseClaim, opReadBacklog, opReadBacklogs, opReadStandings,
 		opLookAt, opNoteRecovered, opRaiseWarning,
@@ -76,6 +77,7 @@ type metrics struct {
 	errors            map[op]prometheus.Counter
 	durations         map[op]prometheus.Observer
 	trimmed           *prometheus.CounterVec
+	unkept            *prometheus.CounterVec
 	replayed, cleared prometheus.Counter
 	memoryUsed        prometheus.Gauge
 	memoryMax         prometheus.Gauge
@@ -100,6 +102,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "sealpost_dead_letters_trimmed_total",
 			Help: "Dead letters that were dropped to keep an endpoint within a bound.",
 		}, []string{"bound"}),
+		unkept: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sealpost_payloads_dropped_total",
+			Help: "Delivered deliveries that cannot be replayed as long as SEALPOST_PAYLOAD_RETENTION says, to keep an endpoint within a bound (count, bytes) or because Redis was nearly full (full).",
+		}, []string{"bound"}),
 		memoryUsed: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sealpost_redis_memory_used_bytes",
 			Help: "Memory in use that counts against the limit, of the fullest Redis master.",
@@ -111,7 +117,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	if r != nil {
 		// Two stores of one process share their metrics.
-		err := errors.Join(register(r, &failures), register(r, &durations), register(r, &m.trimmed), register(r, &removed), register(r, &m.memoryUsed), register(r, &m.memoryMax))
+		err := errors.Join(register(r, &failures), register(r, &durations), register(r, &m.trimmed), register(r, &m.unkept), register(r, &removed), register(r, &m.memoryUsed), register(r, &m.memoryMax))
 		if err != nil {
 			return nil, err
 		}
@@ -123,6 +129,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.replayed, m.cleared = removed.WithLabelValues("replay"), removed.WithLabelValues("delete")
 	for _, b := range deadBounds() {
 		m.trimmed.WithLabelValues(b)
+	}
+	for _, b := range keptBounds() {
+		m.unkept.WithLabelValues(b)
 	}
 	return m, nil
 }

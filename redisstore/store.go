@@ -20,6 +20,8 @@ const (
 	DefaultDeadLetterRetention = 30 * 24 * time.Hour
 	DefaultMaxDeadLetters      = 10_000    // per endpoint
 	DefaultMaxDeadLetterBytes  = 64 << 20  // per endpoint
+	DefaultMaxKept             = 1_000     // per endpoint
+	DefaultMaxKeptBytes        = 16 << 20  // per endpoint
 	DefaultMaxBacklog          = 100_000   // per endpoint
 	DefaultMaxBacklogBytes     = 256 << 20 // per endpoint
 )
@@ -37,6 +39,9 @@ type Options struct {
 	DeadLetterRetention time.Duration // how long dead letters stay; 0: DefaultDeadLetterRetention
 	MaxDeadLetters      int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetters
 	MaxDeadLetterBytes  int           // per endpoint, the oldest go; 0: DefaultMaxDeadLetterBytes
+	PayloadRetention    time.Duration // how long delivered deliveries stay; 0: they are not kept
+	MaxKept             int           // of them per endpoint, the oldest go; 0: DefaultMaxKept
+	MaxKeptBytes        int           // of them per endpoint, the oldest go; 0: DefaultMaxKeptBytes
 	MaxBacklog          int           // deliveries of an endpoint that wait, see core.Parked; 0: DefaultMaxBacklog
 	MaxBacklogBytes     int           // and their bytes; 0: DefaultMaxBacklogBytes
 }
@@ -51,6 +56,12 @@ func (o *Options) complete() error {
 		return fmt.Errorf("redisstore: Options.MaxDeadLetters %d is negative", o.MaxDeadLetters)
 	case o.MaxDeadLetterBytes < 0:
 		return fmt.Errorf("redisstore: Options.MaxDeadLetterBytes %d is negative", o.MaxDeadLetterBytes)
+	case o.PayloadRetention < 0:
+		return fmt.Errorf("redisstore: Options.PayloadRetention %v is negative", o.PayloadRetention)
+	case o.MaxKept < 0:
+		return fmt.Errorf("redisstore: Options.MaxKept %d is negative", o.MaxKept)
+	case o.MaxKeptBytes < 0:
+		return fmt.Errorf("redisstore: Options.MaxKeptBytes %d is negative", o.MaxKeptBytes)
 	case o.MaxBacklog < 0:
 		return fmt.Errorf("redisstore: Options.MaxBacklog %d is negative", o.MaxBacklog)
 	case o.MaxBacklogBytes < 0:
@@ -77,6 +88,12 @@ func (o *Options) complete() error {
 	if o.MaxDeadLetterBytes == 0 {
 		o.MaxDeadLetterBytes = DefaultMaxDeadLetterBytes
 	}
+	if o.MaxKept == 0 {
+		o.MaxKept = DefaultMaxKept
+	}
+	if o.MaxKeptBytes == 0 {
+		o.MaxKeptBytes = DefaultMaxKeptBytes
+	}
 	if o.MaxBacklog == 0 {
 		o.MaxBacklog = DefaultMaxBacklog
 	}
@@ -95,6 +112,7 @@ type Store struct {
 	now      func() time.Time
 	metrics  *metrics
 	dead     deadLimits
+	kept     deadLimits // of delivered deliveries; an age of 0: they are not kept
 	backlogs backlogLimits
 	encoders sync.Pool   // of *frame.Encoder
 	full     atomic.Bool // Redis is too full for new events; set by Watch
@@ -121,6 +139,7 @@ func New(o Options) (*Store, error) {
 	return &Store{
 		client: o.Client, durable: o.Confirmed, durability: o.Durability, log: o.Logger, now: o.Now, metrics: m, ordered: !cluster,
 		dead:     deadLimits{age: o.DeadLetterRetention, count: o.MaxDeadLetters, bytes: o.MaxDeadLetterBytes},
+		kept:     deadLimits{age: o.PayloadRetention, count: o.MaxKept, bytes: o.MaxKeptBytes},
 		backlogs: backlogLimits{count: o.MaxBacklog, bytes: o.MaxBacklogBytes},
 		encoders: sync.Pool{New: func() any { return new(frame.Encoder) }},
 	}, nil

@@ -30,7 +30,9 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	_, errs["Records"] = s.Records(ctx, []core.EndpointRef{e.Ref(), endpoint("other", 2).Ref()})
 	mark := core.Mark{DoneKey: "sp:{deliver-00}:bundle:x:done", BlobKey: "sp:{deliver-00}:bundle:x", Size: 2, TTL: time.Hour, Indexes: []int{0}}
 	rows := []core.Attempt{attempt(e.ID, 1, core.StatusFailed), attempt("another", 2, core.StatusDelivered)}
-	errs["Record"] = s.Record(ctx, core.Record{Attempts: rows, Mark: mark})
+	delivered := parcels(core.EndpointRef{Organization: "acme", ID: "another"}, 2, 10)
+	errs["Record"] = s.Record(ctx, core.Record{Attempts: rows, Kept: delivered, Mark: mark})
+	_, errs["FindKept"] = s.FindKept(ctx, delivered[0].Ref(), delivered[0].ID)
 	mark.All = true
 	errs["Record repeated"] = s.Record(ctx, core.Record{Attempts: rows, Mark: mark, Repeated: true})
 	_, errs["Attempts"] = s.Attempts(ctx, e.ID, false)
@@ -129,7 +131,7 @@ func TestEverythingWorksInACluster(t *testing.T) {
 	client := Open(options, ProfileStore)
 	defer client.Close()
 	awaitCluster(t, server.Client(t))
-	s, err := New(Options{Client: client})
+	s, err := New(Options{Client: client, PayloadRetention: time.Hour})
 	noError(t, err)
 	if s.ordered {
 		t.Error("pipelines to a Cluster are taken to be in order")
@@ -182,7 +184,7 @@ func TestUnansweredCallsAreUnavailable(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
-			s := newStore(t, server.URL())
+			s := newStore(t, server.URL(), keeping(time.Hour))
 			noError(t, s.Check(t.Context()))
 			tt.stop(server)
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -229,7 +231,7 @@ func TestFullRedisIsUnavailable(t *testing.T) {
 func TestScriptsThatRedisForgot(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s, client := newStore(t, server.URL()), server.Client(t)
+	s, client := newStore(t, server.URL(), keeping(time.Hour)), server.Client(t)
 	ctx := t.Context()
 	for range 3 {
 		for name, err := range everything(ctx, s) {
@@ -274,7 +276,7 @@ func TestNew(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{})
 	defer client.Close()
-	for _, o := range []Options{{}, {Client: client, MaxDeadLetters: -1}, {Client: client, MaxDeadLetterBytes: -1}, {Client: client, MaxBacklog: -1}, {Client: client, MaxBacklogBytes: -1}, {Client: client, DeadLetterRetention: -1}} {
+	for _, o := range []Options{{}, {Client: client, MaxDeadLetters: -1}, {Client: client, MaxDeadLetterBytes: -1}, {Client: client, PayloadRetention: -1}, {Client: client, MaxKept: -1}, {Client: client, MaxKeptBytes: -1}, {Client: client, MaxBacklog: -1}, {Client: client, MaxBacklogBytes: -1}, {Client: client, DeadLetterRetention: -1}} {
 		if _, err := New(o); err == nil {
 			t.Errorf("New(%+v) succeeded", o)
 		}

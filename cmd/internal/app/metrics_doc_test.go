@@ -156,7 +156,7 @@ func metricsTable(t *testing.T) string {
 		}
 	}
 	section("Accepting", "", prefixed("sealpost_gateway_", "sealpost_events_", "sealpost_deliveries_", "sealpost_flush_", "sealpost_publish_"))
-	section("Delivering", "", prefixed("sealpost_sender_", "sealpost_dead_letters_"))
+	section("Delivering", "", prefixed("sealpost_sender_", "sealpost_dead_letters_", "sealpost_payloads_"))
 	section("Backlogs", "What waits for endpoints that are failing, slow, throttled, paused, limited, in order, or disabled.\n\n",
 		prefixed("sealpost_backlog_", "sealpost_endpoint_"))
 	section("Queue", "", prefixed("sealpost_queue_", "sealpost_bundles_"))
