@@ -91,7 +91,8 @@ type AttemptStore interface {
 	EventTrails(ctx context.Context, endpoints []string, event string) ([]core.EventTrail, error)
 }
 
-// LetterStore keeps dead letters and brings them back.
+// LetterStore keeps dead letters, and delivered deliveries for a while, and brings them
+// back.
 type LetterStore interface {
 	// DeadLetters lists dead letters without their payloads, newest first: those before
 	// the entry `before`, "" standing for all; at least one if there is one. It says
@@ -101,6 +102,12 @@ type LetterStore interface {
 	// at a time and at least one; nil where there is none. One that cannot be read has
 	// no event.
 	FindDeadLetters(ctx context.Context, ref core.EndpointRef, deliveries []string) ([]*core.KeptLetter, error)
+	// FindKept returns what was kept of a delivery when it was delivered, nil if there is
+	// nothing. One whose time has passed is a CodePayloadExpired error; one that cannot be
+	// read has no event.
+	FindKept(ctx context.Context, ref core.EndpointRef, delivery string) (*core.KeptLetter, error)
+	// Park puts deliveries into backlogs. After an error some may be there.
+	Park(ctx context.Context, ps []core.Parking) ([]core.Parked, error)
 	// Replay puts fresh deliveries of dead letters, named by entries, into a backlog and
 	// returns their ids, which are others where that was done before. It may be called
 	// again.

@@ -57,7 +57,7 @@ func (s *Server) replayDelivery(x *exchange) error {
 	}
 	ctx, cancel := x.storeContext()
 	defer cancel()
-	letter, err := s.findLetter(ctx, e, x.item)
+	letter, kept, err := s.findLetter(ctx, e, x.item)
 	if err != nil {
 		return err
 	}
@@ -67,28 +67,49 @@ func (s *Server) replayDelivery(x *exchange) error {
 	if err := s.judgeReplay(e, letter); err != nil {
 		return err
 	}
-	ids, err := s.replay(ctx, e, []*core.KeptLetter{letter})
+	id, err := s.replayOne(ctx, e, letter, kept)
 	if err != nil {
 		return err
 	}
 	s.logChange(x, "delivery replayed", e.ID)
 	held := e.Holds()
 	return x.replyJSON(fasthttp.StatusAccepted, replayedJSON{
-		ID: ids[0], ReplayOf: x.item, EventID: letter.Delivery.Event.ID, Held: &held,
+		ID: id, ReplayOf: x.item, EventID: letter.Delivery.Event.ID, Held: &held,
 	})
 }
 
-// findLetter reads the dead letter of a delivery. If that is none, the error says why it
-// is not replayed.
-func (s *Server) findLetter(ctx context.Context, e *core.Endpoint, delivery string) (*core.KeptLetter, error) {
+// findLetter reads the dead letter of a delivery or, if that is none, what was kept of it
+// when it was delivered. Where there is neither, the error says why it is not replayed.
+func (s *Server) findLetter(ctx context.Context, e *core.Endpoint, delivery string) (letter *core.KeptLetter, kept bool, err error) {
 	letters, err := s.o.Store.FindDeadLetters(ctx, e.Ref(), []string{delivery})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if letters[0] == nil {
-		return nil, s.notDead(ctx, e, delivery)
+	if letters[0] != nil {
+		return letters[0], false, nil
 	}
-	return letters[0], nil
+	if letter, err = s.o.Store.FindKept(ctx, e.Ref(), delivery); err == nil && letter == nil {
+		err = s.notDead(ctx, e, delivery)
+	}
+	return letter, true, err
+}
+
+// replayOne parks a fresh delivery of letter and returns its id. What is kept of a
+// delivered one stays, for further replays.
+func (s *Server) replayOne(ctx context.Context, e *core.Endpoint, letter *core.KeptLetter, kept bool) (id string, err error) {
+	letters := []*core.KeptLetter{letter}
+	if !kept {
+		ids, err := s.replay(ctx, e, letters)
+		if err != nil {
+			return "", err
+		}
+		return ids[0], nil
+	}
+	p := e.ReplayParking(letters, s.o.Now())
+	if _, err := s.o.Store.Park(ctx, []core.Parking{p}); err != nil {
+		return "", err
+	}
+	return p.Deliveries[0].ID, nil
 }
 
 // replay parks fresh deliveries of letters, of which it returns the ids, and then
@@ -120,15 +141,15 @@ func (s *Server) replay(ctx context.Context, e *core.Endpoint, letters []*core.K
 func (s *Server) judgeReplay(e *core.Endpoint, l *core.KeptLetter) error {
 	switch {
 	case l.Delivery.Event == nil:
-		return &core.Error{Code: core.CodeConflict, Detail: "a newer version of Sealpost kept this dead letter; it can be replayed when this one has been updated"}
+		return &core.Error{Code: core.CodeConflict, Detail: "a newer version of Sealpost kept this delivery; it can be replayed when this one has been updated"}
 	case !e.Replays(l, s.o.Now()):
 		return &core.Error{Code: core.CodeConflict, Detail: "the event is older than its max_age, or the endpoint's: it would not be sent"}
 	}
 	return nil
 }
 
-// notDead says why a delivery is not replayed that is not among its endpoint's dead
-// letters; it never returns nil.
+// notDead says why a delivery is not replayed that is neither among its endpoint's dead
+// letters nor kept; it never returns nil.
 func (s *Server) notDead(ctx context.Context, e *core.Endpoint, delivery string) error {
 	row, err := s.newestRow(ctx, e.ID, delivery)
 	if err != nil {
@@ -148,7 +169,7 @@ func (s *Server) notDead(ctx context.Context, e *core.Endpoint, delivery string)
 	case core.StatusRetrying:
 		return &core.Error{Code: core.CodeConflict, Detail: "the delivery is not over yet: it will be sent again anyway"}
 	case core.StatusDelivered:
-		return &core.Error{Code: core.CodePayloadExpired, Detail: "the delivery succeeded, and payloads of such deliveries are not kept"}
+		return &core.Error{Code: core.CodePayloadExpired, Detail: "the delivery succeeded, and its payload is not kept, or no longer"}
 	}
 	return &core.Error{Code: core.CodePayloadExpired, Detail: "the payload is no longer kept: the dead letter was replayed, deleted or too old"}
 }

@@ -104,6 +104,7 @@ type Options struct {
 	HandlerLimit    time.Duration // of one call of Handle; 0: DefaultHandlerLimit
 
 	BacklogRetention time.Duration // how long a delivery waits in a backlog, at least as long as the whole Schedule lasts
+	KeepDelivered    bool          // has the Store keep what was delivered, for replays
 	DisableAfter     time.Duration // of nothing but failures an endpoint is disabled; 0: never
 	Announcer        announcer     // of disabled endpoints and of warnings
 
@@ -175,6 +176,7 @@ type Sender struct {
 	lifetime         time.Duration // of a delivery, from accept to giving up
 	backlogRetention time.Duration
 	startLimit       time.Duration
+	keepDelivered    bool
 	disableAfter     time.Duration
 	perEndpoint      int
 	announcer        announcer
@@ -223,7 +225,7 @@ func New(o Options) (*Sender, error) {
 		records:          newRecords(o.Store, newSigners(o.Keyring), o.Client.DropIdle, o.Now),
 		mismatches:       newReminder(),
 		troubles:         newTroubles(o.Now()),
-		backlogRetention: o.BacklogRetention, disableAfter: o.DisableAfter, perEndpoint: o.PerEndpoint, announcer: o.Announcer,
+		backlogRetention: o.BacklogRetention, keepDelivered: o.KeepDelivered, disableAfter: o.DisableAfter, perEndpoint: o.PerEndpoint, announcer: o.Announcer,
 		drains:      make(chan struct{}, maxDrains),
 		drainPlaces: make(chan struct{}, drainsPerSlot*o.Concurrency),
 		draining:    make(chan struct{}),

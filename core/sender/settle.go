@@ -49,7 +49,7 @@ type source interface {
 //
 // The order makes a crash at any line a repetition and never a loss: first what
 // the delivery becomes (a retry task, a dead letter, a fresh bundle) is
-// confirmed, then its row is written, then its mark.
+// confirmed, then its row is written, and its payload if that is kept, then its mark.
 func (k *books) settle(verdicts []*verdict, done int, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(k.detached, patience)
 	defer cancel()
@@ -91,12 +91,15 @@ func (k *books) settleOnce(ctx context.Context, verdicts []*verdict, done int) (
 	return len(ready), confirmErr
 }
 
-// record writes rows and notes of confirmed verdicts.
+// record writes rows and notes of confirmed verdicts, and what is to be kept of them.
 func (k *books) record(ctx context.Context, ready []*verdict, done int) error {
 	rec := core.Record{Attempts: make([]core.Attempt, 0, len(ready))}
 	for _, v := range ready {
 		if v.hasRow {
 			rec.Attempts = append(rec.Attempts, v.row)
+			if k.s.keepDelivered && v.status == core.StatusDelivered {
+				rec.Kept = append(rec.Kept, v.delivery)
+			}
 		}
 		rec.Repeated = rec.Repeated || v.written
 		v.written = true
