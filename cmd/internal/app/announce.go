@@ -61,6 +61,10 @@ func (s *targetSettings) shared() map[string]string {
 	}
 }
 
+func (s *payloadSettings) shared() map[string]string {
+	return map[string]string{"SEALPOST_PAYLOAD_RETENTION": s.PayloadRetention.String()}
+}
+
 func (s *apiSettings) shared() map[string]string {
 	return map[string]string{
 		"SEALPOST_EVENT_TYPES":      strings.Join(s.EventTypes, ","),

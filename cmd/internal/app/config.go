@@ -77,6 +77,11 @@ type deliverySettings struct {
 	DeadLetterRetention time.Duration `env:"SEALPOST_DEAD_LETTER_RETENTION" default:"720h" help:"How long dead letters are kept."`
 }
 
+// payloadSettings belong to both: the sender keeps what the gateway replays.
+type payloadSettings struct {
+	PayloadRetention time.Duration `env:"SEALPOST_PAYLOAD_RETENTION" default:"0s" help:"How long delivered payloads stay replayable (0s: not at all; at most 720h). The same for gateways and senders."`
+}
+
 // Bounds of settings.
 const (
 	maxRotationOverlap  = 168 * time.Hour
@@ -89,6 +94,7 @@ const (
 	maxDeliveryTimeout  = 3 * time.Minute // a bundle has five
 	maxEndpointsCeiling = 10_000
 	maxBacklogRetention = 720 * time.Hour
+	maxPayloadRetention = 720 * time.Hour
 	minDisableAfter     = time.Minute
 	minPublishRate      = 0.001 // events a second
 	maxPublishRate      = 1e6
@@ -211,6 +217,13 @@ func (s *deliverySettings) validate() error {
 	}
 	if s.DisableAfter != 0 && s.DisableAfter < minDisableAfter {
 		return badSetting("SEALPOST_DISABLE_AFTER", fmt.Sprintf("must be 0s or at least %v", minDisableAfter))
+	}
+	return nil
+}
+
+func (s *payloadSettings) validate() error {
+	if s.PayloadRetention != 0 && (s.PayloadRetention < time.Second || s.PayloadRetention > maxPayloadRetention) {
+		return badSetting("SEALPOST_PAYLOAD_RETENTION", "must be 0s, or between 1s and 720h")
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ type dev struct {
 	adminSettings
 	apiSettings
 	deliverySettings
+	payloadSettings
 	targetSettings
 	logSettings
 }
@@ -41,7 +42,7 @@ const (
 )
 
 func (c *dev) run(ctx context.Context, env environment) (err error) {
-	if err := errors.Join(c.apiSettings.validate(), c.deliverySettings.validate()); err != nil {
+	if err := errors.Join(c.apiSettings.validate(), c.deliverySettings.validate(), c.payloadSettings.validate()); err != nil {
 		return err
 	}
 	c.AllowHTTP = true
@@ -79,13 +80,13 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 	outer.start("sample endpoint", receiver.run)
 
 	at := &redisSettings{RedisURL: server.url}
-	b, err := newBase("dev", at, &c.adminSettings, ring, c.DeadLetterRetention, log)
+	b, err := newBase("dev", at, &c.adminSettings, ring, retention{deadLetters: c.DeadLetterRetention, payloads: c.PayloadRetention}, log)
 	if err != nil {
 		return err
 	}
 	address, err := b.startGateway(ctx, at, c.Listen, &c.apiSettings, &c.targetSettings)
 	if err == nil {
-		err = b.startSender(ctx, at, &c.deliverySettings, &c.targetSettings)
+		err = b.startSender(ctx, at, &c.deliverySettings, &c.targetSettings, c.PayloadRetention > 0)
 	}
 	var key string
 	if err == nil {
@@ -94,7 +95,7 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 	if err != nil {
 		return errors.Join(err, b.close())
 	}
-	b.announce(redisstore.Process{Role: "dev", Listen: address, Concurrency: c.Concurrency}, &c.apiSettings, &c.deliverySettings, &c.targetSettings)
+	b.announce(redisstore.Process{Role: "dev", Listen: address, Concurrency: c.Concurrency}, &c.apiSettings, &c.deliverySettings, &c.payloadSettings, &c.targetSettings)
 	fmt.Fprintf(env.stdout, devGreeting, core.Version, server.description, filepath.Join(dir, masterKeyFile), "http://"+address, "http://"+b.admin.listener.Addr().String(), receiver.url(), server.url, key,
 		"http://"+address, key, c.EventTypes[0])
 	return b.wait(ctx)

@@ -41,7 +41,7 @@ func exposed(t *testing.T, role string) []*described {
 	}
 	at := &redisSettings{RedisURL: redistest.Start(t).URL()}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	b, err := newBase(role, at, &adminSettings{AdminListen: "127.0.0.1:0"}, ring, time.Hour, log)
+	b, err := newBase(role, at, &adminSettings{AdminListen: "127.0.0.1:0"}, ring, retention{deadLetters: time.Hour}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func exposed(t *testing.T, role string) []*described {
 		_, err = b.startGateway(t.Context(), at, "127.0.0.1:0", api, &targetSettings{})
 	} else {
 		delivery := &deliverySettings{DeliveryTimeout: time.Second, RetryBase: time.Second, RetryFactor: 2, RetryCap: time.Hour, RetryMaxAttempts: 3, Concurrency: 4, ShutdownTimeout: time.Second}
-		err = b.startSender(t.Context(), at, delivery, &targetSettings{})
+		err = b.startSender(t.Context(), at, delivery, &targetSettings{}, false)
 	}
 	if err != nil {
 		t.Fatal(err)

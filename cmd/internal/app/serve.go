@@ -14,12 +14,13 @@ type serveGateway struct {
 	adminSettings
 	keySettings
 	apiSettings
+	payloadSettings
 	targetSettings
 	logSettings
 }
 
 func (c *serveGateway) run(ctx context.Context, env environment) error {
-	if err := c.apiSettings.validate(); err != nil {
+	if err := errors.Join(c.apiSettings.validate(), c.payloadSettings.validate()); err != nil {
 		return err
 	}
 	ring, err := c.keyring()
@@ -29,7 +30,7 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	log, end := c.logger(env.stderr)
 	defer end()
 	c.warnOfExposure(log)
-	b, err := newBase("gateway", &c.redisSettings, &c.adminSettings, ring, 0, log)
+	b, err := newBase("gateway", &c.redisSettings, &c.adminSettings, ring, retention{payloads: c.PayloadRetention}, log)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (c *serveGateway) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return errors.Join(err, b.close())
 	}
-	b.announce(redisstore.Process{Role: "gateway", Listen: address}, &c.redisSettings, &c.apiSettings, &c.targetSettings)
+	b.announce(redisstore.Process{Role: "gateway", Listen: address}, &c.redisSettings, &c.apiSettings, &c.payloadSettings, &c.targetSettings)
 	return b.wait(ctx)
 }
 
@@ -47,12 +48,13 @@ type serveSender struct {
 	adminSettings
 	keySettings
 	deliverySettings
+	payloadSettings
 	targetSettings
 	logSettings
 }
 
 func (c *serveSender) run(ctx context.Context, env environment) error {
-	if err := c.deliverySettings.validate(); err != nil {
+	if err := errors.Join(c.deliverySettings.validate(), c.payloadSettings.validate()); err != nil {
 		return err
 	}
 	ring, err := c.keyring()
@@ -62,13 +64,17 @@ func (c *serveSender) run(ctx context.Context, env environment) error {
 	log, end := c.logger(env.stderr)
 	defer end()
 	c.warnOfExposure(log)
-	b, err := newBase("sender", &c.redisSettings, &c.adminSettings, ring, c.DeadLetterRetention, log)
+	b, err := newBase("sender", &c.redisSettings, &c.adminSettings, ring, retention{deadLetters: c.DeadLetterRetention, payloads: c.PayloadRetention}, log)
 	if err != nil {
 		return err
 	}
-	if err := b.startSender(ctx, &c.redisSettings, &c.deliverySettings, &c.targetSettings); err != nil {
+	if err := b.startSender(ctx, &c.redisSettings, &c.deliverySettings, &c.targetSettings, c.PayloadRetention > 0); err != nil {
 		return errors.Join(err, b.close())
 	}
-	b.announce(redisstore.Process{Role: "sender", Concurrency: c.Concurrency}, &c.redisSettings, &c.deliverySettings, &c.targetSettings)
+	if c.PayloadRetention > 0 {
+		// No payload is kept where there is no room for events: the store has to look.
+		b.members.start("redis watch", b.store.Watch)
+	}
+	b.announce(redisstore.Process{Role: "sender", Concurrency: c.Concurrency}, &c.redisSettings, &c.deliverySettings, &c.payloadSettings, &c.targetSettings)
 	return b.wait(ctx)
 }

@@ -43,10 +43,14 @@ type base struct {
 	closers  []func() error // run after all members are gone, last first
 }
 
+// retention says how long the store keeps what is over; 0 is its default, which for
+// payloads is not to keep them.
+type retention struct{ deadLetters, payloads time.Duration }
+
 // newBase opens Redis, without waiting for it: a process that starts before its
 // Redis says so in /readyz. It binds the admin listener and starts what both
 // halves need. On an error nothing stays behind.
-func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Keyring, deadLetters time.Duration, log *slog.Logger) (b *base, err error) {
+func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Keyring, keep retention, log *slog.Logger) (b *base, err error) {
 	redis.SetLogger(redisLog{log})
 	b = &base{log: log, registry: newRegistry(role), ring: ring, members: newGroup(log, func() {})}
 	b.metrics = b.registry
@@ -73,7 +77,7 @@ func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Ke
 	}
 	b.store, err = redisstore.New(redisstore.Options{
 		Client: b.redis, Durability: durability, Confirmed: confirmed,
-		Registerer: b.metrics, Logger: log, DeadLetterRetention: deadLetters,
+		Registerer: b.metrics, Logger: log, DeadLetterRetention: keep.deadLetters, PayloadRetention: keep.payloads,
 	})
 	if err != nil {
 		return b, err
@@ -240,8 +244,8 @@ func (b *base) startGateway(ctx context.Context, at *redisSettings, listen strin
 // on its handlers a little before its time is over.
 const abortMargin = time.Second
 
-// startSender starts the delivering half.
-func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *deliverySettings, targets *targetSettings) error {
+// startSender starts the delivering half; keep has it keep what it delivered.
+func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *deliverySettings, targets *targetSettings, keep bool) error {
 	own, err := ownAddresses(ctx, at.RedisURL, b.admin.listener.Addr().String())
 	if err != nil {
 		return err
@@ -257,7 +261,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		Store: b.store, Queue: b.producer, Client: client, Keyring: b.ring,
 		Schedule: delivery.schedule(), DeliveryTimeout: delivery.DeliveryTimeout, Concurrency: delivery.Concurrency,
 		PerEndpoint:      max(1, min(sender.DefaultPerEndpoint, delivery.Concurrency/2)), // never all slots for one
-		BacklogRetention: delivery.BacklogRetention, DisableAfter: delivery.DisableAfter,
+		BacklogRetention: delivery.BacklogRetention, KeepDelivered: keep, DisableAfter: delivery.DisableAfter,
 		Announcer: announce.New(b.store, b.producer, nil),
 		Tracer:    b.tracer, HideTrace: delivery.HideTrace,
 		Registerer: b.metrics, Logger: b.log,
