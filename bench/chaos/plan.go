@@ -104,8 +104,8 @@ type proof struct {
 func elsewhere() []proof {
 	return []proof{
 		{11, "eviction policy", "TestReadiness in cmd/internal/e2e"},
-		{18, "addresses that are not public", "TestBlockedAddresses in cmd/internal/e2e, TestGuardRefuses in core/egress"},
-		{19, "names that resolve to them", "TestNamesAreJudgedByTheirAddresses in core/egress"},
+		{18, "addresses that are not public", "TestEndpointURLs, TestBlockedAddresses and TestOwnAddressesAreBlocked in cmd/internal/e2e, TestGuardRefuses and TestCanonicalURLRefuses in core/egress"},
+		{19, "names that resolve to them", "TestHostileNames in cmd/internal/e2e, TestNamesAreJudgedByTheirAddresses and TestNameServersInTurn in core/egress"},
 		{21, "fuzzing", "make fuzz"},
 		{23, "secrets that leak", "TestNoSecretAnywhere and TestWrongMasterKey in cmd/internal/e2e, and after each fault of this list"},
 		{24, "rotation under load", "TestRotation in cmd/internal/e2e"},

@@ -332,8 +332,7 @@ func (c *cutStore) RemoveReplayed(ctx context.Context, ref core.EndpointRef, ent
 
 // TestLargeReplayInParts: many large dead letters are replayed in groups. The answer
 // says which were, and to repeat the request doubles nothing.
-func TestLargeReplayInParts(t *testing.T) {
-	t.Parallel()
+func TestLargeReplayInParts(t *testing.T) { // alone: ten megabytes within a request's time
 	type result struct {
 		Data []replayedJSON
 	}
@@ -350,7 +349,6 @@ func TestLargeReplayInParts(t *testing.T) {
 		{name: "the letters of a group stay", removals: 2, replayed: []int{0, 1, 2, 3, 4, 5, 6, 7}, left: 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
 			f := setupLetters(t)
 			ids := f.kill(8, func(ev *core.Event) { ev.Body = bytes.Repeat([]byte("x"), 1<<20+1<<18) })
 			cut := &cutStore{Store: f.store}
@@ -382,7 +380,17 @@ func TestLargeReplayInParts(t *testing.T) {
 				t.Errorf("%d dead letters are left, want %d", n, tt.left)
 			}
 			var again result
-			g.call("POST", f.item+"/dead-letters/replay", body).want(202, "").decode(&again)
+			for range 10 { // a slow machine needs several requests
+				g.call("POST", f.item+"/dead-letters/replay", body).want(202, "").decode(&again)
+				for _, r := range again.Data {
+					if r.ID != "" {
+						fresh[r.ReplayOf] = r.ID
+					}
+				}
+				if len(f.dead(100)) == 0 {
+					break
+				}
+			}
 			waiting := make(map[string]string)
 			after := ""
 			for {
@@ -398,12 +406,8 @@ func TestLargeReplayInParts(t *testing.T) {
 					waiting[w.Delivery.Event.ID], after = w.Delivery.ID, w.Entry
 				}
 			}
-			for i, r := range again.Data {
-				id := fresh[ids[i]]
-				if id == "" || r.ID != "" {
-					id = r.ID
-				}
-				if waiting[fmt.Sprint("evt_", i)] != id {
+			for i := range ids {
+				if id := fresh[ids[i]]; waiting[fmt.Sprint("evt_", i)] != id {
 					t.Errorf("of event %d waits %q, told was %q", i, waiting[fmt.Sprint("evt_", i)], id)
 				}
 			}

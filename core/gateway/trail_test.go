@@ -52,6 +52,9 @@ func TestEventTrail(t *testing.T) {
 func TestTrailsAreLimited(t *testing.T) {
 	t.Parallel()
 	f := setupLetters(t)
+	for range 99 { // so that one event costs what comes back in a fifth of a second
+		f.subscribe("lead.created")
+	}
 	for range 4 { // more logs than the allowance lets be looked through at once
 		if wait, err := f.store.AllowTrail(t.Context(), "acme", 1249); wait != 0 || err != nil {
 			t.Fatalf("wait %v, %v", wait, err)
@@ -65,9 +68,6 @@ func TestTrailsAreLimited(t *testing.T) {
 			break
 		}
 		a.want(404, core.CodeNotFound)
-		if _, err := f.store.AllowTrail(t.Context(), "acme", 100); err != nil {
-			t.Fatal(err)
-		}
 	}
 	if status != 429 || retry != "1" {
 		t.Errorf("in the end status %d, Retry-After %q", status, retry)
