@@ -86,14 +86,14 @@ type Attempt struct {
 // EndedAt returns when the attempt was over.
 func (a *Attempt) EndedAt() time.Time { return a.StartedAt.Add(a.Latency) }
 
-// Record is what a sender writes when deliveries of one bundle, or of one
-// backlog, are settled.
+// Record is what a sender writes when deliveries of bundles, or of one backlog, are
+// settled.
 type Record struct {
 	Attempts []Attempt
 	Kept     []Delivery // that were delivered and are to stay for replays, Attempts counting the last one
-	Mark     Mark
-	Drained  Drained // zero: they came from a bundle
-	Repeated bool    // an earlier write of the same rows may have succeeded: write each (Delivery, Number, Status) once
+	Marks    []Mark     // one for each bundle
+	Drained  Drained    // zero: they came from a bundle
+	Repeated bool       // an earlier write of the same rows may have succeeded: write each (Delivery, Number, Status) once
 }
 
 // DeadLetter is a delivery that gave up.

@@ -74,14 +74,14 @@ func (s *Store) Record(ctx context.Context, r core.Record) error {
 		}
 		b = s.batch()
 	}
-	end := writeMark(ctx, b, &r.Mark)
+	ends := writeMarks(ctx, b, r.Marks)
 	writeDrained(ctx, b, &r.Drained)
 	if b.Len() > 0 {
 		err = b.exec(ctx)
 	}
 	s.countKept(kept)
 	if err == nil {
-		err = s.endAgain(ctx, &r.Mark, end)
+		err = s.endAgain(ctx, ends)
 	}
 	return s.fail(opRecordAttempts, err)
 }

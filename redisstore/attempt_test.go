@@ -162,7 +162,7 @@ func TestMark(t *testing.T) {
 				ctx := t.Context()
 				noError(t, s.client.Set(ctx, blob, "blob", 0).Err())
 				for range 2 { // a mark may be set again
-					noError(t, s.Record(ctx, core.Record{Mark: tt.mark}))
+					noError(t, s.Record(ctx, core.Record{Marks: []core.Mark{tt.mark}}))
 				}
 				bits, err := s.client.Get(ctx, done).Bytes()
 				if err != nil && err != redis.Nil {
@@ -196,7 +196,7 @@ func TestLastMarkEndsTheTask(t *testing.T) {
 			},
 		}
 		for _, want := range []int{0, 10, 20} {
-			noError(t, s.Record(ctx, core.Record{Mark: mark}))
+			noError(t, s.Record(ctx, core.Record{Marks: []core.Mark{mark}}))
 			if n, err := s.client.Get(ctx, "sp:{q}:ended").Int(); n != want || err != nil && err != redis.Nil {
 				t.Errorf("all settled %t: the script made it %d, %v; want %d", mark.All, n, err, want)
 			}
@@ -219,7 +219,7 @@ func TestTaskEndsWhateverScriptsAreKnown(t *testing.T) {
 	}
 	noError(t, s.client.ScriptLoad(ctx, end.Source).Err())
 	mark := core.Mark{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: 2, TTL: time.Hour, All: true, End: end}
-	noError(t, s.Record(ctx, core.Record{Mark: mark}))
+	noError(t, s.Record(ctx, core.Record{Marks: []core.Mark{mark}}))
 	if n, err := s.client.Get(ctx, "sp:{q}:ended").Int(); n != 1 || err != nil {
 		t.Errorf("ended %d times, %v; want once", n, err)
 	}
@@ -230,7 +230,7 @@ func TestMarksAddUp(t *testing.T) {
 	s, client := setup(t)
 	ctx := t.Context()
 	for _, index := range []int{1, 4} {
-		noError(t, s.Record(ctx, core.Record{Mark: core.Mark{DoneKey: "sp:{q}:bundle:x:done", Size: 5, TTL: time.Hour, Indexes: []int{index}}}))
+		noError(t, s.Record(ctx, core.Record{Marks: []core.Mark{{DoneKey: "sp:{q}:bundle:x:done", Size: 5, TTL: time.Hour, Indexes: []int{index}}}}))
 	}
 	if bits := client.Get(ctx, "sp:{q}:bundle:x:done").Val(); bits != "\x48" {
 		t.Errorf("bitmap %x; want 48", bits)
@@ -252,5 +252,5 @@ func TestRefusedBitmapKeepsTheBlob(t *testing.T) {
 	if n := client.Exists(ctx, mark.BlobKey).Val(); n != 1 {
 		t.Error("the blob is gone without a bitmap")
 	}
-	noError(t, s.Record(ctx, core.Record{Mark: mark}))
+	noError(t, s.Record(ctx, core.Record{Marks: []core.Mark{mark}}))
 }

@@ -28,7 +28,7 @@ func BenchmarkRecord(b *testing.B) {
 	for _, rows := range []int{1, 16, 256} {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
 			s := benchStore(b)
-			r := core.Record{Mark: core.Mark{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: rows, TTL: time.Hour, All: true}}
+			r := core.Record{Marks: []core.Mark{{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: rows, TTL: time.Hour, All: true}}}
 			for n := range rows {
 				r.Attempts = append(r.Attempts, attempt(fmt.Sprintf("e%d", n%16), n, core.StatusDelivered))
 			}

@@ -37,13 +37,34 @@ redis.call('UNLINK', KEYS[2])
 return 1
 `)
 
-// writeMark adds m to the batch, and with the last mark what ends the task, whose reply
-// it returns: 0 if it has done nothing.
-func writeMark(ctx context.Context, b *batch, m *core.Mark) (end *redis.Cmd) {
+// end is what ends a task. Its reply is 0 if it has done nothing.
+type end struct {
+	script *core.Script
+	reply  *redis.Cmd
+}
+
+// writeMarks adds marks to the batch, and behind the last mark of a bundle what ends
+// its task.
+func writeMarks(ctx context.Context, b *batch, marks []core.Mark) (ends []end) {
+	for i := range marks {
+		m := &marks[i]
+		writeMark(ctx, b, m)
+		if m.DoneKey != "" && m.All && m.End.Source != "" {
+			ends = append(ends, end{&m.End, writeEnd(ctx, b, &m.End)})
+		}
+	}
+	return ends
+}
+
+func writeEnd(ctx context.Context, b *batch, e *core.Script) *redis.Cmd {
+	return b.run(ctx, redis.NewScript(e.Source), e.Keys, e.Args...)
+}
+
+// writeMark adds m to the batch.
+func writeMark(ctx context.Context, b *batch, m *core.Mark) {
 	lifetime := max(m.TTL, minMarkLifetime)
 	switch {
 	case m.DoneKey == "":
-		return nil
 	case m.All && m.BlobKey == "":
 		b.Set(ctx, m.DoneKey, settledBitmap(m.Size), lifetime)
 	case m.All:
@@ -56,23 +77,24 @@ func writeMark(ctx context.Context, b *batch, m *core.Mark) (end *redis.Cmd) {
 		}
 		b.run(ctx, settleSomeScript, []string{m.DoneKey}, args...)
 	}
-	if m.All && m.End.Source != "" {
-		end = b.run(ctx, redis.NewScript(m.End.Source), m.End.Keys, m.End.Args...)
-	}
-	return end
 }
 
-// endAgain runs what ends the task once more if it has done nothing: it may have run
-// before the mark, when Redis knew its script and not that of the mark.
-func (s *Store) endAgain(ctx context.Context, m *core.Mark, end *redis.Cmd) error {
-	if end == nil {
+// endAgain runs once more what should have ended tasks and has done nothing: it may have
+// run before the mark, when Redis knew its script and not that of the mark.
+func (s *Store) endAgain(ctx context.Context, ends []end) error {
+	b := s.batch()
+	for _, e := range ends {
+		n, err := e.reply.Int()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			writeEnd(ctx, b, e.script)
+		}
+	}
+	if b.Len() == 0 {
 		return nil
 	}
-	if n, err := end.Int(); err != nil || n != 0 {
-		return err
-	}
-	b := s.batch()
-	b.run(ctx, redis.NewScript(m.End.Source), m.End.Keys, m.End.Args...)
 	return b.exec(ctx)
 }
 

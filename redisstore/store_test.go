@@ -31,10 +31,10 @@ func everything(ctx context.Context, s *Store) map[string]error {
 	mark := core.Mark{DoneKey: "sp:{deliver-00}:bundle:x:done", BlobKey: "sp:{deliver-00}:bundle:x", Size: 2, TTL: time.Hour, Indexes: []int{0}}
 	rows := []core.Attempt{attempt(e.ID, 1, core.StatusFailed), attempt("another", 2, core.StatusDelivered)}
 	delivered := parcels(core.EndpointRef{Organization: "acme", ID: "another"}, 2, 10)
-	errs["Record"] = s.Record(ctx, core.Record{Attempts: rows, Kept: delivered, Mark: mark})
+	errs["Record"] = s.Record(ctx, core.Record{Attempts: rows, Kept: delivered, Marks: []core.Mark{mark}})
 	_, errs["FindKept"] = s.FindKept(ctx, delivered[0].Ref(), delivered[0].ID)
 	mark.All = true
-	errs["Record repeated"] = s.Record(ctx, core.Record{Attempts: rows, Mark: mark, Repeated: true})
+	errs["Record repeated"] = s.Record(ctx, core.Record{Attempts: rows, Marks: []core.Mark{mark}, Repeated: true})
 	_, errs["Attempts"] = s.Attempts(ctx, e.ID, false)
 	_, errs["LastAttempts"] = s.LastAttempts(ctx, []string{e.ID, "another"})
 	errs["AddDeadLetters"] = s.AddDeadLetters(ctx, []core.DeadLetter{deadLetter(e.ID, 1, 10), deadLetter("another", 2, 10)})
@@ -218,7 +218,7 @@ func TestFullRedisIsUnavailable(t *testing.T) {
 	wantCode(t, err, core.CodeUnavailable)
 	wantCode(t, s.CreateEndpoint(ctx, endpoint("acme", 2), 10), core.CodeUnavailable)
 	mark := core.Mark{DoneKey: "sp:{q}:bundle:x:done", BlobKey: "sp:{q}:bundle:x", Size: 1, TTL: time.Hour, All: true}
-	wantCode(t, s.Record(ctx, core.Record{Mark: mark}), core.CodeUnavailable)
+	wantCode(t, s.Record(ctx, core.Record{Marks: []core.Mark{mark}}), core.CodeUnavailable)
 	if n := client.Exists(ctx, mark.BlobKey).Val(); n != 1 {
 		t.Error("the bundle's blob is gone although Redis refused the bitmap")
 	}

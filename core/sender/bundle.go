@@ -56,7 +56,7 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 		limit:  s.now().Add(s.startLimit),
 		waiter: newWaiter(), settleDone: make(chan error, 1), admission: s.admission,
 	}
-	r.books = books{s: s, detached: r.detached, name: b.ID, source: r}
+	r.books = books{s: s, detached: r.detached, name: b.ID, source: r, write: s.store.Record}
 	if b.Bulk {
 		r.admission = s.bulk
 	}
@@ -69,7 +69,9 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 		r.pending++
 		r.lanes.add(b.Deliveries[i].Endpoint, i)
 	}
-	r.alone = r.pending == 1
+	if r.alone = r.pending == 1; r.alone {
+		r.books.write = s.joint.record
+	}
 	return r
 }
 

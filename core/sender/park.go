@@ -104,7 +104,7 @@ func laterOf(a, b time.Time) time.Time {
 
 // drainBooks keeps the results of deliveries out of ref's backlog.
 func (s *Sender) drainBooks(ctx context.Context, ref core.EndpointRef) *books {
-	return &books{s: s, detached: context.WithoutCancel(ctx), name: ref.ID, source: backlogOf(ref)}
+	return &books{s: s, detached: context.WithoutCancel(ctx), name: ref.ID, source: backlogOf(ref), write: s.store.Record}
 }
 
 // backlogOf is the source of deliveries out of the backlog of an endpoint.

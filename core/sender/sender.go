@@ -188,6 +188,7 @@ type Sender struct {
 	overtime   *overtime
 	health     *health
 	records    *records
+	joint      *joint
 	attempts   sync.Pool // of *attempt
 	mismatches *reminder
 	troubles   *troubles
@@ -233,6 +234,7 @@ func New(o Options) (*Sender, error) {
 		logger: o.Logger, now: o.Now, rand: o.Rand,
 	}
 	s.overtime = newOvertime(overtimePerSlot*o.Concurrency, s.overdue, o.Now)
+	s.joint = newJoint(o.Store.Record, s.draining, o.Now)
 	s.attempts.New = func() any { return newAttempt(s) }
 	s.metrics, err = newMetrics(o.Registerer, o.Concurrency, func() float64 { return float64(s.slots.inUse()) },
 		func() float64 { return float64(len(s.overtime.places) + len(s.drainPlaces)) })

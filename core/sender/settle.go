@@ -33,6 +33,7 @@ type books struct {
 	detached context.Context // results are stored whatever became of the lease
 	name     string          // for logs
 	source   source
+	write    func(context.Context, core.Record) error
 }
 
 // source is where the deliveries came from.
@@ -105,12 +106,12 @@ func (k *books) record(ctx context.Context, ready []*verdict, done int) error {
 		v.written = true
 	}
 	k.source.note(&rec, ready, done)
-	if len(rec.Attempts) == 0 && rec.Mark.DoneKey == "" && len(rec.Drained.Entries) == 0 {
+	if len(rec.Attempts) == 0 && len(rec.Marks) == 0 && len(rec.Drained.Entries) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleCall)
 	defer cancel()
-	if err := k.s.store.Record(ctx, rec); err != nil {
+	if err := k.write(ctx, rec); err != nil {
 		return fmt.Errorf("record attempts: %w", err)
 	}
 	return nil
@@ -118,12 +119,16 @@ func (k *books) record(ctx context.Context, ready []*verdict, done int) error {
 
 // note implements source: it marks deliveries of the bundle.
 func (r *run) note(rec *core.Record, ready []*verdict, done int) {
-	rec.Mark = r.b.Mark
-	rec.Mark.Indexes = make([]int, len(ready))
-	for i, v := range ready {
-		rec.Mark.Indexes[i] = v.index
+	if r.b.Mark.DoneKey == "" {
+		return
 	}
-	rec.Mark.All = done+len(ready) == len(r.b.Deliveries)
+	mark := r.b.Mark
+	mark.Indexes = make([]int, len(ready))
+	for i, v := range ready {
+		mark.Indexes[i] = v.index
+	}
+	mark.All = done+len(ready) == len(r.b.Deliveries)
+	rec.Marks = []core.Mark{mark}
 }
 
 // confirm does the step of every verdict that has one, and notes for each

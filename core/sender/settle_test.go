@@ -91,7 +91,7 @@ func TestLastMarkEndsTheTask(t *testing.T) {
 			}
 			ended := false
 			f.store.recordFunc = func(r core.Record) error {
-				ended = ended || r.Mark.All
+				ended = ended || slices.ContainsFunc(r.Marks, func(m core.Mark) bool { return m.All })
 				if b.Ended {
 					t.Error("it is said to have ended before")
 				}

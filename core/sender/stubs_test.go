@@ -161,10 +161,12 @@ func (s *stubStore) marked() (times map[int]int, all bool) {
 	defer s.mu.Unlock()
 	times = make(map[int]int)
 	for _, r := range s.records {
-		for _, i := range r.Mark.Indexes {
-			times[i]++
+		for _, m := range r.Marks {
+			for _, i := range m.Indexes {
+				times[i]++
+			}
+			all = m.All
 		}
-		all = r.Mark.All
 	}
 	return times, all
 }

@@ -1,0 +1,108 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// errJoint says that whoever should have written a joint record did not come to it.
+var errJoint = errors.New("the joint record was not written")
+
+// joint writes the records of bundles of one delivery together, as a bundle of many
+// does those of its own: at 200 such bundles a second a write of each wakes Redis and
+// this process 200 times, a write of ten 20 times. Where they come more rarely than
+// every settleInterval nobody waits.
+//
+// Whoever comes first writes for all, in its own goroutine.
+type joint struct {
+	write    func(context.Context, core.Record) error
+	draining <-chan struct{} // from its end on nobody waits for company
+	now      func() time.Time
+
+	mu       sync.Mutex
+	open     *party    // that can be joined; nil: there is none
+	lastCame time.Time // to record
+}
+
+// party is those whose records are written together.
+type party struct {
+	record core.Record
+	full   chan struct{} // closed when it is not to wait for more
+	over   chan struct{} // closed when err is set
+	err    error
+}
+
+func newJoint(write func(context.Context, core.Record) error, draining <-chan struct{}, now func() time.Time) *joint {
+	return &joint{write: write, draining: draining, now: now}
+}
+
+// record writes rec, which must have one mark, within settleInterval and the time of one write. After an
+// error some of it may have been written; when it comes again it is written by itself, so that what Redis
+// refuses of one bundle does not keep others from being settled.
+func (j *joint) record(ctx context.Context, rec core.Record) error {
+	if rec.Repeated {
+		return j.write(ctx, rec)
+	}
+	p, first := j.join(rec)
+	switch {
+	case p == nil:
+		return j.write(ctx, rec)
+	case first:
+		j.lead(ctx, p)
+		return p.err
+	}
+	select {
+	case <-p.over:
+		return p.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// join returns the party that rec has become a part of, nil if there is no company to
+// be expected; first reports whether the caller has to lead it.
+func (j *joint) join(rec core.Record) (p *party, first bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := j.now()
+	alone := now.Sub(j.lastCame) >= settleInterval
+	j.lastCame = now
+	switch p = j.open; {
+	case p != nil:
+		p.record.Attempts = append(p.record.Attempts, rec.Attempts...)
+		p.record.Kept = append(p.record.Kept, rec.Kept...)
+		p.record.Marks = append(p.record.Marks, rec.Marks...)
+		if len(p.record.Marks) >= settleGroup {
+			j.open = nil
+			close(p.full)
+		}
+		return p, false
+	case alone:
+		return nil, false
+	}
+	j.open = &party{record: rec, full: make(chan struct{}), over: make(chan struct{}), err: errJoint}
+	return j.open, true
+}
+
+// lead waits for company and writes the record of all.
+func (j *joint) lead(ctx context.Context, p *party) {
+	defer close(p.over)
+	timer := time.NewTimer(settleInterval)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.full:
+	case <-j.draining:
+	case <-ctx.Done(): // the write will say so
+	}
+	j.mu.Lock()
+	if j.open == p {
+		j.open = nil
+	}
+	j.mu.Unlock()
+	p.err = j.write(ctx, p.record)
+}

@@ -1,0 +1,158 @@
+package sender
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/egress"
+)
+
+// lone returns bundle n, of one delivery.
+func (f *fixture) lone(n int, ref core.EndpointRef) *core.Bundle {
+	b := f.bundle(ref)
+	b.ID = fmt.Sprintf("bundle-%d", n)
+	b.Mark.DoneKey, b.Mark.BlobKey = fmt.Sprintf("done-%d", n), ""
+	b.Deliveries[0].ID = fmt.Sprintf("whd_%03d", n)
+	return b
+}
+
+// handled is what became of a bundle.
+type handled struct {
+	err   error
+	ended bool
+	took  time.Duration
+}
+
+// handleEvery handles n bundles of one delivery each, of which one begins each every.
+func (f *fixture) handleEvery(every time.Duration, n int) []handled {
+	ref, all := f.endpoint(1), make([]handled, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		b := f.lone(i, ref)
+		wg.Go(func() {
+			began := time.Now()
+			err := f.Handle(f.t.Context(), b)
+			all[i] = handled{err, b.Ended, time.Since(began)}
+		})
+		time.Sleep(every)
+	}
+	wg.Wait()
+	return all
+}
+
+// doneKeys returns the keys of the marks of each record.
+func doneKeys(records []core.Record) (keys [][]string) {
+	for _, r := range records {
+		var of []string
+		for _, m := range r.Marks {
+			of = append(of, m.DoneKey)
+		}
+		keys = append(keys, of)
+	}
+	return keys
+}
+
+func TestLoneDeliveriesAreRecordedTogether(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		every   time.Duration
+		bundles int
+		records []int         // how many bundles each speaks of
+		longest time.Duration // that one waits
+	}{
+		{"rarely", settleInterval, 3, []int{1, 1, 1}, 0},
+		{"often", 20 * time.Millisecond, 7, []int{1, 3, 3}, settleInterval},
+		{"at once", 0, 1 + settleGroup, []int{1, settleGroup}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, nil)
+				for i, h := range f.handleEvery(tt.every, tt.bundles) {
+					if h.err != nil || !h.ended || h.took > tt.longest {
+						t.Errorf("bundle %d: %+v, want it ended within %v", i, h, tt.longest)
+					}
+				}
+				var records []int
+				var marked []string
+				for _, keys := range doneKeys(f.store.records) {
+					records, marked = append(records, len(keys)), append(marked, keys...)
+				}
+				slices.Sort(records)
+				if !slices.Equal(records, tt.records) {
+					t.Errorf("records of %v bundles, want %v", records, tt.records)
+				}
+				slices.Sort(marked)
+				if rows := len(f.store.rows()); rows != tt.bundles || len(slices.Compact(marked)) != tt.bundles {
+					t.Errorf("%d rows and %d marks, want %d", rows, len(marked), tt.bundles)
+				}
+				f.checkIdle()
+			})
+		})
+	}
+}
+
+// TestRefusedOfOneBundle: what Redis refuses of one bundle keeps no other from being
+// settled.
+func TestRefusedOfOneBundle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		f.store.recordFunc = func(r core.Record) error {
+			if slices.ContainsFunc(r.Marks, func(m core.Mark) bool { return m.DoneKey == "done-3" }) {
+				return errDown
+			}
+			return nil
+		}
+		for i, h := range f.handleEvery(10*time.Millisecond, 6) {
+			if ok := h.err == nil && h.ended; ok == (i == 3) {
+				t.Errorf("bundle %d: %+v", i, h)
+			}
+		}
+		for _, r := range f.store.records[1:] {
+			if len(r.Marks) != 1 || !r.Repeated {
+				t.Errorf("after the refusal a record of %d bundles, repeated: %t", len(r.Marks), r.Repeated)
+			}
+		}
+	})
+}
+
+// TestDrainEndsTheWaitForCompany: who waits for company goes on when the process is to
+// end, and so does who comes later.
+func TestDrainEndsTheWaitForCompany(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		ref := f.endpoint(1)
+		f.poster.answer = func(request) egress.Result {
+			time.Sleep(5 * time.Millisecond)
+			return egress.Result{Status: 200}
+		}
+		var wg sync.WaitGroup
+		began := time.Now()
+		for i := range 3 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i) * time.Millisecond)
+				if err := f.Handle(t.Context(), f.lone(i, ref)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		time.Sleep(6500 * time.Microsecond) // two have been answered, one is under way
+		f.Drain()
+		wg.Wait()
+		if took := time.Since(began); took != 7*time.Millisecond {
+			t.Errorf("all is settled after %v, want 7ms", took)
+		}
+		if n := len(slices.Concat(doneKeys(f.store.records)...)); n != 3 {
+			t.Errorf("%d marks, want 3", n)
+		}
+	})
+}
