@@ -65,6 +65,18 @@ func (w *waiter) forget() {
 	w.single[0], w.allowance = outcome{}, Allowance{}
 }
 
+// wait waits for the answer, for at most left. It reports false if there is none.
+func (w *waiter) wait(left time.Duration) bool {
+	w.timer.Reset(left)
+	defer w.timer.Stop()
+	select {
+	case <-w.done:
+		return true
+	case <-w.timer.C:
+		return w.late()
+	}
+}
+
 // late takes the waiter out of its queue at its deadline. It reports true if
 // there is an answer after all.
 func (w *waiter) late() bool {
@@ -98,10 +110,11 @@ const (
 type collector struct {
 	maxEvents int
 	maxBytes  int64
-	wake      [lines]chan struct{} // a token for each worker that may have to look
+	flushes   int // in flight at a time, of each line
 
 	mu     sync.Mutex
 	lines  [lines]queued
+	change [lines]sync.Cond // of a line, for its workers, or of closed
 	shares *shares
 	closed bool
 }
@@ -109,14 +122,15 @@ type collector struct {
 // queued is what a line holds.
 type queued struct {
 	waiting []*waiter
+	flushes int   // in flight
 	events  int   // waiting or in flight
 	bytes   int64 // waiting or in flight
 }
 
-func newCollector(maxEvents int, maxBytes int64, workers int) *collector {
-	c := &collector{maxEvents: maxEvents, maxBytes: maxBytes, shares: newShares()}
-	for l := range c.wake {
-		c.wake[l] = make(chan struct{}, workers)
+func newCollector(maxEvents int, maxBytes int64, flushes int) *collector {
+	c := &collector{maxEvents: maxEvents, maxBytes: maxBytes, flushes: flushes, shares: newShares()}
+	for l := range c.change {
+		c.change[l].L = &c.mu
 	}
 	return c
 }
@@ -124,13 +138,15 @@ func newCollector(maxEvents int, maxBytes int64, workers int) *collector {
 // add queues w, or returns CodeUnavailable when that would exceed a bound. A
 // request that is larger than a bound by itself passes when it is alone. The bulk
 // line leaves a quarter of the room to the other one.
-func (c *collector) add(w *waiter, now time.Time) *core.Error {
+//
+// Where nothing stands before w, leads is true: then w is not queued but taken, and
+// the caller has to flush it.
+func (c *collector) add(w *waiter, now time.Time) (l line, leads bool, err *core.Error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return core.Unavailable("this server is shutting down", nil)
+		return 0, false, core.Unavailable("this server is shutting down", nil)
 	}
-	l := lineNormal
 	if c.shares.add(w.request.Organization, w.events, now) {
 		l = lineBulk
 	}
@@ -141,16 +157,19 @@ func (c *collector) add(w *waiter, now time.Time) *core.Error {
 		full = full || bulk.events > 0 && (bulk.events+w.events > c.maxEvents*3/4 || bulk.bytes+w.bytes > c.maxBytes*3/4)
 	}
 	if full {
-		return core.Unavailable("too many events are waiting to be stored", nil)
+		return 0, false, core.Unavailable("too many events are waiting to be stored", nil)
 	}
 	q.events += w.events
 	q.bytes += w.bytes
-	q.waiting = append(q.waiting, w)
-	select {
-	case c.wake[l] <- struct{}{}:
-	default:
+	if len(q.waiting) == 0 && q.flushes < c.flushes {
+		q.flushes++
+		return l, true, nil
 	}
-	return nil
+	q.waiting = append(q.waiting, w)
+	if q.flushes < c.flushes {
+		c.change[l].Signal()
+	}
+	return l, false, nil
 }
 
 // fannedOut counts what the requests turned out to be: more deliveries than events.
@@ -164,12 +183,20 @@ func (c *collector) fannedOut(waiters []*waiter, now time.Time) {
 	}
 }
 
-// take appends waiting requests of a line to dst, oldest first, until they have
-// limit events together; at least one. open is false once the collector is closed.
-func (c *collector) take(dst []*waiter, l line, limit int) (taken []*waiter, open bool) {
+// take waits until a flush of a line may begin, and appends waiting requests of it to
+// dst, oldest first, until they have limit events together; at least one. It returns
+// none once the collector is closed and no request of the line waits.
+func (c *collector) take(dst []*waiter, l line, limit int) []*waiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := &c.lines[l]
+	for len(q.waiting) == 0 || q.flushes == c.flushes {
+		if c.closed && len(q.waiting) == 0 {
+			return dst
+		}
+		c.change[l].Wait()
+	}
+	q.flushes++
 	n, events := 0, 0
 	for n < len(q.waiting) && events < limit {
 		events += q.waiting[n].events
@@ -179,30 +206,41 @@ func (c *collector) take(dst []*waiter, l line, limit int) (taken []*waiter, ope
 	rest := copy(q.waiting, q.waiting[n:])
 	clear(q.waiting[rest:])
 	q.waiting = q.waiting[:rest]
-	return dst, !c.closed
+	return dst
 }
 
-// wait blocks until something may have been added to a line or the collector is
-// closed.
-func (c *collector) wait(l line) { <-c.wake[l] }
-
-// release gives back what finished requests held.
+// release ends a flush and gives back what its requests held.
 func (c *collector) release(l line, events int, bytes int64) {
 	c.mu.Lock()
-	c.lines[l].events -= events
-	c.lines[l].bytes -= bytes
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	q := &c.lines[l]
+	q.flushes--
+	q.events -= events
+	q.bytes -= bytes
+	switch {
+	case c.closed:
+		c.change[l].Broadcast()
+	case len(q.waiting) > 0:
+		c.change[l].Signal()
+	}
 }
 
 // close refuses what comes from now on.
 func (c *collector) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed {
-		c.closed = true
-		for _, wake := range c.wake {
-			close(wake)
-		}
+	c.closed = true
+	for l := range c.change {
+		c.change[l].Broadcast()
+	}
+}
+
+// drained waits until nothing of a line is in flight. It is called after close.
+func (c *collector) drained(l line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.lines[l].flushes > 0 {
+		c.change[l].Wait()
 	}
 }
 

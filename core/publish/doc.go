@@ -2,7 +2,7 @@
 //
 // It is a group commit. Requests that arrive while a flush is in flight gather,
 // and the next flush takes all of them; no timer holds anything back, so at low
-// load an event never waits. A flush is:
+// load an event never waits: its own caller flushes it. A flush is:
 //
 //	requests ──▶ Begin ──▶ snapshots ──▶ Enqueue ──▶ Finish ──▶ answers
 //	             version    read again    deliveries  idempotency

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/sealpost/sealpost/core"
 )
@@ -33,8 +34,8 @@ type organization struct {
 	err      error
 }
 
-// flush commits a group of requests. One worker uses one flush over and over,
-// so that its slices are allocated once.
+// flush commits a group of requests. Flushes are used over and over,
+// so that their slices are allocated once.
 type flush struct {
 	p             *Publisher
 	line          line
@@ -57,13 +58,14 @@ type flush struct {
 	traced        traced
 }
 
-func newFlush(p *Publisher, l line) *flush {
-	return &flush{p: p, line: l, index: make(map[string]int), firsts: make(map[repeat]*outcome), parkings: newParkings()}
+func newFlush(p *Publisher) *flush {
+	return &flush{p: p, index: make(map[string]int), firsts: make(map[repeat]*outcome), parkings: newParkings()}
 }
 
-// run commits the requests of waiters and answers them.
-func (f *flush) run(waiters []*waiter) {
-	f.waiters = waiters
+// run commits the requests of waiters, which the collector has given for a flush of l,
+// until then, and answers them.
+func (f *flush) run(l line, waiters []*waiter, until time.Time) {
+	f.line, f.waiters = l, waiters
 	var events int
 	var bytes int64
 	for _, w := range waiters {
@@ -84,7 +86,7 @@ func (f *flush) run(waiters []*waiter) {
 		f.p.metrics.flushed(events, now.Sub(start))
 		f.endTraces(start, now)
 	}()
-	ctx, cancel := context.WithTimeoutCause(context.Background(), f.p.o.Budget, errFlushTimeout)
+	ctx, cancel := context.WithDeadlineCause(context.Background(), until, errFlushTimeout)
 	defer cancel()
 	f.prepare()
 	if f.runUnmoved(ctx) {

@@ -103,7 +103,7 @@ func TestFlushSpan(t *testing.T) {
 
 		// However many requests there are, a span names no more than maxLinks.
 		store.beginFunc, queue.enqueueFunc = nil, nil
-		f := newFlush(p, lineNormal)
+		f := newFlush(p)
 		for range maxLinks + 1 {
 			f.waiters = append(f.waiters, &waiter{request: &Request{Origin: origins[3]}})
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sealpost/sealpost/core"
@@ -69,25 +70,56 @@ func TestSnapshotsAreBounded(t *testing.T) {
 
 func TestTakeIsBounded(t *testing.T) {
 	t.Parallel()
-	c := newCollector(100, 1<<20, 1)
-	for range 5 {
-		w := newWaiter()
-		w.reset(request(item(0), item(1), item(2)), time.Time{})
-		if err := c.add(w, time.Now()); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(100, 1<<20, 1)
+		for i := range 6 {
+			w := newWaiter()
+			w.reset(request(item(0), item(1), item(2)), time.Time{})
+			l, leads, err := c.add(w, time.Now())
+			if err != nil || l != lineNormal || leads != (i == 0) {
+				t.Fatalf("request %d: line %d, leads: %t, %v", i, l, leads, err)
+			}
 		}
-	}
-	first, open := c.take(nil, lineNormal, 4)
-	second, _ := c.take(nil, lineNormal, 100)
-	if len(first) != 2 || len(second) != 3 || !open {
-		t.Errorf("took %d and %d requests, want 2 and 3", len(first), len(second))
-	}
-	c.close()
-	c.close()
-	c.wait(lineNormal)
-	if _, open := c.take(nil, lineNormal, 1); open {
-		t.Error("open after close")
-	}
+		var first, second, none []*waiter
+		taken := make(chan struct{}, 3)
+		take := func(dst *[]*waiter, limit int) {
+			*dst = c.take(nil, lineNormal, limit)
+			taken <- struct{}{}
+		}
+		go take(&first, 4)
+		synctest.Wait()
+		if len(taken) > 0 {
+			t.Fatal("a second flush began beside that of the first request")
+		}
+		c.release(lineNormal, 3, 0)
+		<-taken
+		c.close()
+		c.close()
+		go take(&second, 100) // what waits is still taken
+		synctest.Wait()
+		c.release(lineNormal, 6, 0)
+		<-taken
+		if len(first) != 2 || len(second) != 3 {
+			t.Errorf("took %d and %d requests, want 2 and 3", len(first), len(second))
+		}
+		take(&none, 1)
+		if len(none) > 0 {
+			t.Error("took what was not there")
+		}
+		ended := make(chan struct{})
+		go func() {
+			c.drained(lineNormal)
+			close(ended)
+		}()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Error("drained with a flush in flight")
+		default:
+		}
+		c.release(lineNormal, 9, 0)
+		<-ended
+	})
 }
 
 func BenchmarkPublish(b *testing.B) {

@@ -34,7 +34,8 @@ const (
 )
 
 // Store keeps endpoints and idempotency keys. Its errors are unknown outcomes:
-// what failed may still have happened.
+// what failed may still have happened. Its calls end when their ctx does: callers may
+// be waiting in them.
 type Store interface {
 	// Begin reads the version tokens of organizations ("" = none), claims
 	// idempotency keys and then takes from quotas, in order and in one round trip.
@@ -49,7 +50,7 @@ type Store interface {
 	Release(ctx context.Context, rs []core.Reservation) error
 }
 
-// Queue stores deliveries durably.
+// Queue stores deliveries durably. Its calls end when their ctx does, as those of Store.
 type Queue interface {
 	// EnqueueKeyed returns nil when all deliveries are stored, else an error for each
 	// of them, in order, nil for those that are. An error that is core.ErrNotStored
@@ -138,10 +139,11 @@ type Publisher struct {
 	snapshots *snapshots
 	collector *collector
 	waiters   sync.Pool    // of *waiter
+	flushes   sync.Pool    // of *flush
 	complaint atomic.Int64 // Unix time of the last logged complaint, see complain
 }
 
-// New returns a Publisher. Nothing is accepted before Run.
+// New returns a Publisher. Before Run only what finds nothing before it is stored.
 func New(o Options) (*Publisher, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -152,6 +154,7 @@ func New(o Options) (*Publisher, error) {
 		collector: newCollector(o.MaxPending, o.MaxPendingBytes, o.Flushes),
 	}
 	p.waiters.New = func() any { return newWaiter() }
+	p.flushes.New = func() any { return newFlush(p) }
 	var err error
 	if p.metrics, err = newMetrics(o.Registerer, p.collector, o.Now); err != nil {
 		return nil, err
@@ -171,29 +174,37 @@ func (p *Publisher) Run(ctx context.Context) error {
 	<-ctx.Done()
 	p.collector.close()
 	workers.Wait()
+	for l := range lines {
+		p.collector.drained(l) // of what callers flush themselves
+	}
 	return nil
 }
 
 // work runs one flush of a line after the other until the collector is closed and
 // the line empty.
 func (p *Publisher) work(l line) {
-	f := newFlush(p, l)
+	f := newFlush(p)
 	for {
-		waiters, open := p.collector.take(f.waiters[:0], l, maxFlushEvents)
-		switch {
-		case len(waiters) > 0:
-			f.run(waiters)
-		case open:
-			p.collector.wait(l)
-		default:
+		waiters := p.collector.take(f.waiters[:0], l, maxFlushEvents)
+		if len(waiters) == 0 {
 			return
 		}
+		f.run(l, waiters, p.o.Now().Add(p.o.Budget))
 	}
+}
+
+// lead flushes the caller's own request, which found nothing before it. At an idle
+// moment that spares waking a worker and being woken by it.
+func (p *Publisher) lead(l line, w *waiter) {
+	f := p.flushes.Get().(*flush)
+	defer p.flushes.Put(f)
+	f.run(l, append(f.waiters[:0], w), w.deadline)
 }
 
 // Publish stores the events of r and returns the JSON body of the answer: for a
 // single event an object, for a batch an object with one member `data`. It
-// returns within the budget that began at r.Arrived. Publish owns r from here
+// returns within the budget that began at r.Arrived, and closings*closeTry more where
+// it was stored at the end of it and its answer is to be kept. Publish owns r from here
 // on: a flush may hold it longer than the call lasts.
 //
 // The error is a *core.Error: that of the event if r is a single bad one,
@@ -237,20 +248,18 @@ func (p *Publisher) publish(r *Request) ([]byte, *core.Error) {
 
 	w := p.waiters.Get().(*waiter)
 	w.reset(r, deadline)
-	if err := p.collector.add(w, now); err != nil {
+	l, leads, err := p.collector.add(w, now)
+	switch {
+	case err != nil:
 		w.forget()
 		p.waiters.Put(w)
 		return nil, err
+	case leads:
+		p.lead(l, w)
+		<-w.done
+	case !w.wait(left):
+		return nil, core.Unavailable(detailLate, nil) // a flush may still hold w
 	}
-	w.timer.Reset(left)
-	select {
-	case <-w.done:
-	case <-w.timer.C:
-		if !w.late() {
-			return nil, core.Unavailable(detailLate, nil) // a flush may still hold w
-		}
-	}
-	w.timer.Stop()
 	body, err := w.answer, w.err
 	r.Allowance = w.allowance
 	w.forget()
