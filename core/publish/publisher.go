@@ -203,8 +203,8 @@ func (p *Publisher) lead(l line, w *waiter) {
 
 // Publish stores the events of r and returns the JSON body of the answer: for a
 // single event an object, for a batch an object with one member `data`. It
-// returns within the budget that began at r.Arrived, and closings*closeTry more where
-// it was stored at the end of it and its answer is to be kept. Publish owns r from here
+// returns within the budget that began at r.Arrived, and closeTime more where
+// idempotency keys are to be closed at the end of it. Publish owns r from here
 // on: a flush may hold it longer than the call lasts.
 //
 // The error is a *core.Error: that of the event if r is a single bad one,

@@ -9,11 +9,13 @@ import (
 )
 
 const (
-	// closeTry bounds one of the two tries to close idempotency keys. They have a
-	// time of their own: a confirmation that came at the end of the flush's budget
-	// must still be remembered, or the repetition of its request is a duplicate.
-	closeTry = 200 * time.Millisecond
-	closings = 2
+	// closeTime bounds the closing of idempotency keys, and closeTry one of the two
+	// tries to keep answers. They have a time of their own: a confirmation that came at
+	// the end of the flush's budget must still be remembered, or the repetition of its
+	// request is a duplicate.
+	closeTime = 400 * time.Millisecond
+	closeTry  = 200 * time.Millisecond
+	closings  = 2
 )
 
 var errCloseTimeout = errors.New("the store did not close idempotency keys in time")
@@ -170,10 +172,15 @@ func (f *flush) release(claim int) {
 // are stored, and to say otherwise would make the caller repeat them. A later
 // repetition takes over the claim with the same event id.
 func (f *flush) closeClaims() {
-	if err := closeAll(f.p.o.Store.Finish, f.finished); err != nil {
+	if len(f.finished) == 0 && len(f.released) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTime, errCloseTimeout)
+	defer cancel()
+	if err := closeAll(ctx, f.p.o.Store.Finish, f.finished); err != nil {
 		f.p.complain("answers to idempotency keys were not kept; a repetition may be delivered again under the same event id", err)
 	}
-	if err := closeAll(f.p.o.Store.Release, f.released); err != nil {
+	if err := closeAll(ctx, f.p.o.Store.Release, f.released); err != nil {
 		f.p.complain("idempotency keys were not released; they are free when their lease ends", err)
 	}
 	clear(f.finished)
@@ -182,12 +189,12 @@ func (f *flush) closeClaims() {
 }
 
 // closeAll closes rs by one of the store's calls, which both may be repeated.
-func closeAll(call func(context.Context, []core.Reservation) error, rs []core.Reservation) (err error) {
+func closeAll(ctx context.Context, call func(context.Context, []core.Reservation) error, rs []core.Reservation) (err error) {
 	if len(rs) == 0 {
 		return nil
 	}
 	for range closings {
-		ctx, cancel := context.WithTimeoutCause(context.Background(), closeTry, errCloseTimeout)
+		ctx, cancel := context.WithTimeoutCause(ctx, closeTry, errCloseTimeout)
 		err = call(ctx, rs)
 		cancel()
 		if err == nil {

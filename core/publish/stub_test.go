@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
 type stubStore struct {
 	beginFunc     func(ctx context.Context, organizations []string, rs []core.Reservation, draws core.Draws) ([]string, []core.ReservationState, error)
 	endpointsFunc func(ctx context.Context, organization string) ([]core.Endpoint, string, error)
+	releaseFunc   func(ctx context.Context) error
 	finishFunc    func(ctx context.Context, rs []core.Reservation) error
 
 	mu        sync.Mutex
@@ -168,7 +169,12 @@ func (s *stubStore) finish(r *core.Reservation) bool {
 	return true
 }
 
-func (s *stubStore) Release(_ context.Context, rs []core.Reservation) error {
+func (s *stubStore) Release(ctx context.Context, rs []core.Reservation) error {
+	if s.releaseFunc != nil {
+		if err := s.releaseFunc(ctx); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range rs {

@@ -9,6 +9,17 @@ import (
 	"github.com/sealpost/sealpost/core"
 )
 
+const (
+	// partyRecords closes a party. It is far below the 64 bundles that a queue runs at
+	// a time: a party that waits for more than there are would be closed by its timer
+	// only, and the queue's pace would be its.
+	partyRecords = 16
+
+	// partyKept closes it too, in bytes of payloads that are to be kept, as one record
+	// must not carry too many.
+	partyKept = 4 << 20
+)
+
 // errJoint says that whoever should have written a joint record did not come to it.
 var errJoint = errors.New("the joint record was not written")
 
@@ -30,17 +41,31 @@ type joint struct {
 
 // party is those whose records are written together.
 type party struct {
-	record core.Record
-	full   chan struct{} // closed when it is not to wait for more
-	over   chan struct{} // closed when err is set
-	err    error
+	record  core.Record
+	records int           // in it
+	kept    int           // bytes of payloads in it
+	full    chan struct{} // closed when it is not to wait for more
+	over    chan struct{} // closed when err is set
+	err     error
+}
+
+// add adds rec and reports whether p is to be closed.
+func (p *party) add(rec *core.Record) (full bool) {
+	p.record.Attempts = append(p.record.Attempts, rec.Attempts...)
+	p.record.Kept = append(p.record.Kept, rec.Kept...)
+	p.record.Marks = append(p.record.Marks, rec.Marks...)
+	p.records++
+	for i := range rec.Kept {
+		p.kept += len(rec.Kept[i].Event.Body)
+	}
+	return p.records >= partyRecords || p.kept >= partyKept
 }
 
 func newJoint(write func(context.Context, core.Record) error, draining <-chan struct{}, now func() time.Time) *joint {
 	return &joint{write: write, draining: draining, now: now}
 }
 
-// record writes rec, which must have one mark, within settleInterval and the time of one write. After an
+// record writes rec within settleInterval and the time of one write. After an
 // error some of it may have been written; when it comes again it is written by itself, so that what Redis
 // refuses of one bundle does not keep others from being settled.
 func (j *joint) record(ctx context.Context, rec core.Record) error {
@@ -72,20 +97,17 @@ func (j *joint) join(rec core.Record) (p *party, first bool) {
 	alone := now.Sub(j.lastCame) >= settleInterval
 	j.lastCame = now
 	switch p = j.open; {
-	case p != nil:
-		p.record.Attempts = append(p.record.Attempts, rec.Attempts...)
-		p.record.Kept = append(p.record.Kept, rec.Kept...)
-		p.record.Marks = append(p.record.Marks, rec.Marks...)
-		if len(p.record.Marks) >= settleGroup {
-			j.open = nil
-			close(p.full)
-		}
-		return p, false
-	case alone:
+	case p == nil && alone:
 		return nil, false
+	case p == nil:
+		p, first = &party{full: make(chan struct{}), over: make(chan struct{}), err: errJoint}, true
+		j.open = p
 	}
-	j.open = &party{record: rec, full: make(chan struct{}), over: make(chan struct{}), err: errJoint}
-	return j.open, true
+	if p.add(&rec) {
+		j.open = nil
+		close(p.full)
+	}
+	return p, first
 }
 
 // lead waits for company and writes the record of all.
@@ -97,12 +119,14 @@ func (j *joint) lead(ctx context.Context, p *party) {
 	case <-timer.C:
 	case <-p.full:
 	case <-j.draining:
-	case <-ctx.Done(): // the write will say so
 	}
 	j.mu.Lock()
 	if j.open == p {
 		j.open = nil
 	}
 	j.mu.Unlock()
+	// Its own time, not what is left of the first one's.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleCall)
+	defer cancel()
 	p.err = j.write(ctx, p.record)
 }

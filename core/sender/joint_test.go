@@ -68,7 +68,7 @@ func TestLoneDeliveriesAreRecordedTogether(t *testing.T) {
 	}{
 		{"rarely", settleInterval, 3, []int{1, 1, 1}, 0},
 		{"often", 20 * time.Millisecond, 7, []int{1, 3, 3}, settleInterval},
-		{"at once", 0, 1 + settleGroup, []int{1, settleGroup}, 0},
+		{"at once", 0, 1 + 2*partyRecords, []int{1, partyRecords, partyRecords}, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -97,6 +97,64 @@ func TestLoneDeliveriesAreRecordedTogether(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestManyLoneDeliveriesWaitForNobody: as many as a queue runs at a time, and one of
+// them held up, are no slower than their records' parties fill.
+func TestManyLoneDeliveriesWaitForNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		f.poster.answer = func(request) egress.Result {
+			time.Sleep(2 * time.Millisecond)
+			return egress.Result{Status: 200}
+		}
+		ref := f.endpoint(1)
+		var wg sync.WaitGroup
+		began := time.Now()
+		for i := range 63 {
+			wg.Go(func() {
+				for n := range 20 {
+					if err := f.Handle(t.Context(), f.lone(100*n+i, ref)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if took, most := time.Since(began), 400*time.Millisecond; took > most {
+			t.Errorf("1,260 deliveries took %v, want %v at most", took, most)
+		}
+	})
+}
+
+// TestLargePayloadsAreNotKeptTogether: a record does not carry more payloads than Redis
+// takes at once.
+func TestLargePayloadsAreNotKeptTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, func(o *Options) { o.KeepDelivered = true })
+		ref := f.endpoint(1)
+		var wg sync.WaitGroup
+		for i := range 7 {
+			b := f.lone(i, ref)
+			b.Deliveries[0].Event.Body = make([]byte, partyKept/2)
+			wg.Go(func() {
+				if err := f.Handle(t.Context(), b); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, r := range f.store.records {
+			if len(r.Kept) > 2 {
+				t.Errorf("a record keeps %d payloads of 2 MiB", len(r.Kept))
+			}
+		}
+		if n := len(slices.Concat(doneKeys(f.store.records)...)); n != 7 {
+			t.Errorf("%d marks, want 7", n)
+		}
+	})
 }
 
 // TestRefusedOfOneBundle: what Redis refuses of one bundle keeps no other from being
