@@ -14,7 +14,7 @@ import (
 func (s *scanner) parseArray(body []byte, rules *eventRules, acceptedAt time.Time) ([]publish.Item, *core.Error) {
 	s.reset(body)
 	if s.peek() != '[' {
-		return nil, firstError(utf8Error(body, 0), s.notAn("array"))
+		return nil, firstError(utf8Error(body, 0), s.notABatch())
 	}
 	s.enter()
 	var items []publish.Item
@@ -39,6 +39,16 @@ func (s *scanner) parseArray(body []byte, rules *eventRules, acceptedAt time.Tim
 		return nil, s.syntax()
 	}
 	return items, nil
+}
+
+// notABatch is notAn for a batch. One event a line is a likely mistake.
+func (s *scanner) notABatch() *core.Error {
+	object := s.peek() == '{'
+	err := s.notAn("array")
+	if object {
+		err.Detail += "; events one a line need Content-Type: application/x-ndjson"
+	}
+	return err
 }
 
 // arrayItem reads one element; ok is false on a syntax error.

@@ -176,6 +176,19 @@ func TestParseBadEvent(t *testing.T) {
 	}
 }
 
+// TestLinesForABatch: who sends lines as JSON is told what they need.
+func TestLinesForABatch(t *testing.T) {
+	t.Parallel()
+	const line = `{"type":"call.qualified","data":1}`
+	for body, hint := range map[string]bool{line + "\n" + line: true, line: true, `"` + line: false, "[" + line: false} {
+		s := new(scanner)
+		_, err := s.parseArray([]byte(body), testRules(), testTime)
+		if err == nil || strings.Contains(err.Detail, "application/x-ndjson") != hint {
+			t.Errorf("%s: %v, hint wanted: %t", body, err, hint)
+		}
+	}
+}
+
 func TestOffsets(t *testing.T) {
 	t.Parallel()
 	for body, detail := range map[string]string{

@@ -21,12 +21,16 @@ type gatewayCommands struct {
 	Top     topView      `cmd:"" help:"Show rates, latencies, queues and Redis in the terminal; q ends."`
 	Verify  verify       `cmd:"" help:"Check the signature of a delivery read from standard input."`
 	Version version      `cmd:"" help:"Print the version."`
+
+	ShowVersion versionFlag `name:"version" help:"Print the version."`
 }
 
 // senderCommands is the command line of `sender`.
 type senderCommands struct {
 	Serve   serveSender `cmd:"" help:"Deliver events until stopped."`
 	Version version     `cmd:"" help:"Print the version."`
+
+	ShowVersion versionFlag `name:"version" help:"Print the version."`
 }
 
 // errHelpShown says that nothing is left to do.
@@ -51,7 +55,11 @@ func parse(role Role, args []string, stdout io.Writer) (command runner, err erro
 	}()
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return nil, &usageError{text: nameVariable(err.Error(), variables(parser.Model.Node))}
+		text := nameVariable(err.Error(), variables(parser.Model.Node))
+		if strings.HasPrefix(text, "unexpected argument") {
+			text += "; --help lists the commands"
+		}
+		return nil, &usageError{text: text}
 	}
 	command, ok := parsed.Selected().Target.Addr().Interface().(runner)
 	if !ok {

@@ -54,7 +54,7 @@ type targetSettings struct {
 
 // apiSettings belong to the gateway.
 type apiSettings struct {
-	EventTypes      eventTypes    `env:"SEALPOST_EVENT_TYPES" help:"Comma-separated catalogue of event types (default: the eleven of docs/API.md); none may begin with sealpost."`
+	EventTypes      eventTypes    `env:"SEALPOST_EVENT_TYPES" help:"Comma-separated catalogue of event types (default: the eleven of docs/API.md); those that begin with 'sealpost.' are reserved."`
 	RotationOverlap time.Duration `env:"SEALPOST_ROTATION_OVERLAP" default:"24h" help:"How long the previous secret also signs after a rotation (0s to 168h)."`
 	MaxPayload      byteSize      `env:"SEALPOST_MAX_PAYLOAD" default:"256KiB" help:"Largest data of one event; above: 413."`
 	MaxEndpoints    int           `env:"SEALPOST_MAX_ENDPOINTS" default:"1000" help:"Endpoints per organization."`

@@ -96,8 +96,8 @@ func (c *dev) run(ctx context.Context, env environment) (err error) {
 		return errors.Join(err, b.close())
 	}
 	b.announce(redisstore.Process{Role: "dev", Listen: address, Concurrency: c.Concurrency}, &c.apiSettings, &c.deliverySettings, &c.payloadSettings, &c.targetSettings)
-	fmt.Fprintf(env.stdout, devGreeting, core.Version, server.description, filepath.Join(dir, masterKeyFile), "http://"+address, "http://"+b.admin.listener.Addr().String(), receiver.url(), server.url, key,
-		"http://"+address, key, c.EventTypes[0])
+	fmt.Fprintf(env.stdout, devGreeting, core.Version, server.description, filepath.Join(dir, masterKeyFile), "http://"+address, "http://"+b.admin.listener.Addr().String(), receiver.url(), key,
+		"http://"+address, key, c.EventTypes[0], b.admin.listener.Addr(), server.url, filepath.Join(dir, masterKeyFile))
 	return b.wait(ctx)
 }
 
@@ -109,12 +109,15 @@ Sealpost %s, everything in one process. Stop it with Ctrl-C.
   API       %s/api/v1
   admin     %s/metrics
   receiver  %s (subscribed to all event types)
-  keys      SEALPOST_REDIS_URL='%s' bin/gateway keys list
   API key   %s
 
 Publish an event; the line that comes back here is the receiver's:
 
   curl -sS %s/api/v1/events -H 'Authorization: Bearer %s' -d '{"type":"%s","data":{"hello":"world"}}'
+
+To look at it with bin/gateway doctor, bin/gateway top --senders %s or bin/gateway keys list:
+
+  export SEALPOST_REDIS_URL='%s' SEALPOST_MASTER_KEYS_FILE='%s'
 
 `
 

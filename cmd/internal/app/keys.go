@@ -143,7 +143,11 @@ func (s *redisSettings) withStore(ctx context.Context, do func(context.Context, 
 	if err != nil {
 		return errors.Join(err, client.Close())
 	}
-	return errors.Join(do(ctx, store), client.Close())
+	err = do(ctx, store)
+	if core.CodeOf(err) == core.CodeUnavailable {
+		err = fmt.Errorf("%w (start Redis, or correct SEALPOST_REDIS_URL)", err)
+	}
+	return errors.Join(err, client.Close())
 }
 
 // open returns a client of Redis. It does not connect yet.

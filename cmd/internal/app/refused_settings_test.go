@@ -123,11 +123,19 @@ func TestRefusedSettings(t *testing.T) {
 			}
 		})
 	}
+	verify := []string{"verify", "--secret=whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "--id=evt_1", "--timestamp=1", "--signature=abc"}
+	if o := invoke(t, Gateway, verify...); o.status != exitUsage || !strings.Contains(o.stderr, "--signature: must look like v1,") {
+		t.Errorf("a signature without its version: %+v", o)
+	}
+	nobody := "--redis-url=unix://" + filepath.Join(dir, "nobody.sock")
+	if o := invoke(t, Gateway, "keys", "list", nobody); o.status == exitOK || !strings.Contains(o.stderr, "start Redis, or correct SEALPOST_REDIS_URL") {
+		t.Errorf("keys of a Redis that is not there: %+v", o)
+	}
 	for _, role := range []Role{Gateway, Sender} {
 		if o := invoke(t, role); o.status != exitUsage || strings.Count(o.stderr, "\n") != 1 {
 			t.Errorf("%v without a command: %+v", role, o)
 		}
-		if o := invoke(t, role, "destroy"); o.status != exitUsage || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "destroy") {
+		if o := invoke(t, role, "destroy"); o.status != exitUsage || strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "destroy; --help lists") {
 			t.Errorf("%v with an unknown command: %+v", role, o)
 		}
 	}

@@ -136,12 +136,14 @@ func TestHelpListsSettings(t *testing.T) {
 	}
 }
 
-// TestVersion prints the version in both forms.
+// TestVersion prints the version in all forms.
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	for _, role := range []Role{Gateway, Sender} {
-		if o := invoke(t, role, "version"); o.status != exitOK || !regexp.MustCompile(`^sealpost \d+\.\d+\.\d+ \(go1\.`).MatchString(o.stdout) {
-			t.Errorf("%v: %+v", role, o)
+		for _, form := range []string{"version", "--version"} {
+			if o := invoke(t, role, form); o.status != exitOK || !regexp.MustCompile(`^sealpost \d+\.\d+\.\d+ \(go1\.[^\n]*\)\n$`).MatchString(o.stdout) {
+				t.Errorf("%v %s: %+v", role, form, o)
+			}
 		}
 		if o := invoke(t, role, "version", "--json"); o.status != exitOK || !regexp.MustCompile(`^\{"go":"go1\.[^"]*","version":"\d+\.\d+\.\d+"\}\n$`).MatchString(o.stdout) {
 			t.Errorf("%v: %+v", role, o)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sealpost/sealpost/core/sign"
@@ -30,6 +31,9 @@ func (v *verify) run(_ context.Context, env environment) error {
 	key, err := sign.ParseSecret(v.Secret)
 	if err != nil {
 		return badSetting("--secret", err.Error())
+	}
+	if !strings.Contains(v.Signature, "v1,") {
+		return badSetting("--signature", "must look like v1,… as the header does, several separated by spaces")
 	}
 	headers := signatureHeaders{"webhook-id": v.ID, "webhook-timestamp": v.Timestamp, "webhook-signature": v.Signature}
 	body, err := io.ReadAll(io.LimitReader(os.Stdin, maxVerifyBody))

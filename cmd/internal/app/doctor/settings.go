@@ -132,7 +132,7 @@ func judgeListener(whose, address string) Finding {
 
 func checkVariables(_ context.Context, p *patient) (Finding, error) {
 	if len(p.UnknownVariables) > 0 {
-		return doubtful("correct or unset them: gateway --help and sender --help list all", "no program reads %s: typing errors?", strings.Join(p.UnknownVariables, ", ")), nil
+		return doubtful("correct or unset them: gateway serve --help and sender serve --help list all", "no program reads %s: typing errors?", strings.Join(p.UnknownVariables, ", ")), nil
 	}
 	return fine("every SEALPOST_ variable of this environment is known"), nil
 }
