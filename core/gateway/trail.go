@@ -49,12 +49,6 @@ func (s *Server) getEvent(x *exchange) error {
 	if !core.ValidEventID(x.item) {
 		return core.NotFound("event")
 	}
-	select {
-	case s.trails <- struct{}{}:
-		defer func() { <-s.trails }()
-	default:
-		return core.Unavailable("too many events are being followed", nil)
-	}
 	ctx, cancel := x.storeContext()
 	defer cancel()
 	endpoints, _, err := s.o.Store.Endpoints(ctx, x.key.Organization)
@@ -71,6 +65,13 @@ func (s *Server) getEvent(x *exchange) error {
 		return err
 	case wait > 0:
 		return &core.Error{Code: core.CodeRateLimited, Detail: "the organization has followed too many events lately", RetryAfter: wait}
+	}
+	// Behind the allowance: who has spent it keeps no place from others.
+	select {
+	case s.trails <- struct{}{}:
+		defer func() { <-s.trails }()
+	default:
+		return core.Unavailable("too many events are being followed", nil)
 	}
 	trails, err := s.o.Store.EventTrails(ctx, ids, x.item)
 	if err != nil {

@@ -85,6 +85,15 @@ func TestTrailsHavePlaces(t *testing.T) {
 		<-entered
 	}
 	f.call("GET", "/api/v1/events/evt_1", "").want(503, core.CodeUnavailable).detail("too many")
+	// Who has no allowance left is told so, and takes no place.
+	wait := func(d time.Duration) {
+		f.store.mu.Lock()
+		defer f.store.mu.Unlock()
+		f.store.trailWait = d
+	}
+	wait(time.Second)
+	f.call("GET", "/api/v1/events/evt_1", "").want(429, core.CodeRateLimited)
+	wait(0)
 	close(leave)
 	wg.Wait()
 	f.call("GET", "/api/v1/events/evt_1", "").want(404, core.CodeNotFound)
