@@ -61,7 +61,7 @@ func (s *Server) readBody(x *exchange, limit int) ([]byte, error) {
 	body := x.body[:0]
 	for {
 		if len(body) == cap(body) {
-			body = grow(body, length)
+			body = s.spares.grow(body, length)
 		}
 		n, err := stream.Read(body[len(body):cap(body)])
 		if !s.bodies.take(int64(n)) {
@@ -84,9 +84,36 @@ func (s *Server) readBody(x *exchange, limit int) ([]byte, error) {
 	}
 }
 
-// grow returns body with room for more: at most double, and no more than a
-// declared length needs.
-func grow(body []byte, length int) []byte {
+// spares are large body buffers for later requests. Left to the garbage collector, a
+// few large bodies a second keep it at work all the time, at the cost of everybody.
+type spares chan []byte
+
+// maxSpares is how many there are at most, of maxBatchBody at most each.
+const maxSpares = 4
+
+// keep takes a buffer that nobody needs any more.
+func (s spares) keep(body []byte) {
+	if cap(body) > maxBatchBody {
+		return
+	}
+	select {
+	case s <- body[:0]:
+	default:
+	}
+}
+
+// grow returns body with room for more: a spare one, or at most double, and no more
+// than a declared length needs.
+func (s spares) grow(body []byte, length int) []byte {
+	if cap(body) >= keepBody {
+		select {
+		case spare := <-s:
+			if cap(spare) > len(body) {
+				return append(spare, body...)
+			}
+		default:
+		}
+	}
 	size := max(2*cap(body), firstRead)
 	if length >= 0 {
 		size = min(size, length)

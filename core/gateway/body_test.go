@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -91,22 +92,60 @@ func TestChunkedBodies(t *testing.T) {
 // was published may point into it.
 func TestPublishedBytesAreCopies(t *testing.T) {
 	t.Parallel()
+	for name, size := range map[string]int{"small": 500, "in spare buffers": 2 * keepBody} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			publishCopies(t, size)
+		})
+	}
+}
+
+func publishCopies(t *testing.T, size int) {
 	f := setup(t)
 	f.publisher.publishFunc = func(*publish.Request) ([]byte, error) { return []byte(`{}`), nil }
 	c := f.raw()
 	var want []string
 	for i := range 50 {
-		event := fmt.Sprintf(`{"id":"id-%02d","timestamp":"2026-01-01T00:00:%02dZ","type":"call.qualified","data":"%s"}`, i, i, strings.Repeat(fmt.Sprint(i%10), 500))
+		event := fmt.Sprintf(`{"id":"id-%02d","timestamp":"2026-01-01T00:00:%02dZ","type":"call.qualified","data":"%s"}`, i, i, strings.Repeat(fmt.Sprint(i%10), size))
 		key := fmt.Sprintf("key-%02d", i)
 		c.write(f.head("Idempotency-Key: "+key, "Content-Length: "+fmt.Sprint(len(event))) + event)
 		c.answer().want(202, "")
-		want = append(want, fmt.Sprintf("acme %s id-%02d {\"type\":\"call.qualified\",\"timestamp\":\"2026-01-01T00:00:%02dZ\",\"data\":\"%s\"}", key, i, i, strings.Repeat(fmt.Sprint(i%10), 500)))
+		want = append(want, fmt.Sprintf("acme %s id-%02d {\"type\":\"call.qualified\",\"timestamp\":\"2026-01-01T00:00:%02dZ\",\"data\":\"%s\"}", key, i, i, strings.Repeat(fmt.Sprint(i%10), size)))
 	}
 	for i, r := range f.publisher.requests {
 		got := fmt.Sprintf("%s %s %s %s", r.Organization, r.Key, r.Items[0].ID, r.Items[0].Body)
 		if got != want[i] {
-			t.Fatalf("request %d became %s", i, got)
+			t.Fatalf("request %d became %.100s", i, got)
 		}
+	}
+	if large := size > keepBody; large != (len(f.server.spares) > 0) {
+		t.Errorf("%d spare buffers after bodies of %d bytes", len(f.server.spares), size)
+	}
+}
+
+func TestSpares(t *testing.T) {
+	t.Parallel()
+	s := make(spares, maxSpares)
+	s.keep(make([]byte, maxBatchBody+1))
+	if len(s) != 0 {
+		t.Error("a buffer beyond the largest body is kept")
+	}
+	for range maxSpares + 2 {
+		s.keep(make([]byte, 1<<20))
+	}
+	if len(s) != maxSpares {
+		t.Errorf("%d are kept, want %d", len(s), maxSpares)
+	}
+	if body := s.grow([]byte("small")[:5:5], -1); cap(body) != firstRead || string(body) != "small" || len(s) != maxSpares {
+		t.Errorf("a small body took a spare buffer: %d bytes of room, %d spare", cap(body), len(s))
+	}
+	full := bytes.Repeat([]byte("x"), keepBody)
+	if body := s.grow(full[:keepBody:keepBody], 5<<20); cap(body) != 1<<20 || !bytes.Equal(body, full) || len(s) != maxSpares-1 {
+		t.Errorf("a large body got %d bytes of room, %d spare", cap(body), len(s))
+	}
+	large := make([]byte, 1<<20)
+	if body := s.grow(large, 5<<20); cap(body) != 2<<20 || len(body) != len(large) {
+		t.Errorf("a spare buffer that is too small was taken: %d bytes of room", cap(body))
 	}
 }
 

@@ -63,6 +63,7 @@ func (s *Server) end(x *exchange) {
 	s.bodies.give(x.held)
 	body, scan := x.body, x.scan
 	if cap(body) > keepBody {
+		s.spares.keep(body)
 		body = nil
 	}
 	scan.reset(nil)
