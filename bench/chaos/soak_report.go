@@ -23,7 +23,7 @@ const (
 	filesOf      = "open files of "
 	restKeys     = "keys without those three"
 	idemKeys     = "idempotency keys, 24 h"
-	doneKeys     = "marks of bundles, 2 h"
+	doneKeys     = "marks of bundles, 5 min"
 	statKeys     = "asynq's counts, 90 days"
 	allKeys      = "keys in all"
 	redisMemory  = "used MiB of Redis"

@@ -109,7 +109,7 @@ func (s *soaking) sampleRedis(ctx context.Context, values map[string]float64) er
 func expiring() map[string]string {
 	return map[string]string{
 		"sp:{org}:idem":               idemKeys,                                       // 24 h
-		"sp:{queue}:bundle:done":      doneKeys,                                       // 2 h, some 5 min
+		"sp:{queue}:bundle:done":      doneKeys,                                       // 5 min, or 2 h where asynq ended the task
 		"asynq:{queue}:processed:day": statKeys, "asynq:{queue}:failed:day": statKeys, // two a queue and day, for 90 days
 	}
 }

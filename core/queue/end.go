@@ -16,6 +16,10 @@ import (
 // refuses, it does nothing, and nothing when the task waits for its next run, which
 // will find the mark. A successor that runs it already has nothing left to do, either.
 //
+// The mark of an ended task need not last as long as one whose end may still be to come:
+// it only tells those who store the same bundle once more, which nobody does for longer
+// than a minute.
+//
 // KEYS[1] -> asynq:{<queue>}:active
 // KEYS[2] -> asynq:{<queue>}:lease
 // KEYS[3] -> asynq:{<queue>}:t:<task>
@@ -26,6 +30,7 @@ import (
 // ARGV[1] -> task id
 // ARGV[2] -> seconds that the day's count is kept
 // ARGV[3] -> how many bits the whole bitmap has
+// ARGV[4] -> milliseconds that the bitmap is kept from then on
 //
 // Output: 1 ended, 0 not
 const endScript = `
@@ -34,6 +39,7 @@ redis.call("ZREM", KEYS[2], ARGV[1])
 redis.call("DEL", KEYS[3])
 if redis.call("INCR", KEYS[4]) == 1 then redis.call("EXPIRE", KEYS[4], ARGV[2]) end
 redis.call("INCR", KEYS[5])
+redis.call("PEXPIRE", KEYS[6], ARGV[4])
 return 1`
 
 // countLifetime is how long asynq keeps a day's count.
@@ -48,7 +54,7 @@ func endOf(queue, id string, mark *core.Mark, now time.Time) core.Script {
 			asynqKey(queue, activeSuffix), asynqKey(queue, leaseSuffix), taskKeyPrefix(queue) + id,
 			processed + ":" + now.UTC().Format(time.DateOnly), processed, mark.DoneKey,
 		},
-		Args: []any{id, int(countLifetime.Seconds()), mark.Size},
+		Args: []any{id, int(countLifetime.Seconds()), mark.Size, min(mark.TTL, inlineMarkTTL).Milliseconds()},
 	}
 }
 

@@ -20,9 +20,10 @@ const (
 	// the task.
 	markTTL = 2 * time.Hour
 
-	// inlineMarkTTL is the same for bundles inside their task. There are many
-	// more of them, and their second run misses no blob; it has to be longer
-	// than asynq takes to recover a task, which is two minutes and a half.
+	// inlineMarkTTL is the same for bundles inside their task, and for those whose task
+	// has ended with the mark. There are many more of them, and their second run misses
+	// no blob; it has to be longer than asynq takes to recover a task, which is two
+	// minutes and a half.
 	inlineMarkTTL = 5 * time.Minute
 
 	// maxWait is how long a run waits for its bundle to be due. asynq runs none
