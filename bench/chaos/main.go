@@ -32,6 +32,14 @@ type options struct {
 func main() { os.Exit(run(os.Args[1:], os.Stdout)) }
 
 func run(args []string, out io.Writer) int {
+	if len(args) > 0 && args[0] == holdRole {
+		raiseFileLimit()
+		if err := holdConnections(args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "chaos:", err)
+			return 1
+		}
+		return 0
+	}
 	o, err := parseOptions(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

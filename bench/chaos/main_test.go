@@ -7,4 +7,11 @@ import (
 	"github.com/sealpost/sealpost/core/leaktest"
 )
 
-func TestMain(m *testing.M) { os.Exit(leaktest.Run(m)) }
+// TestMain is the process that holds idle connections, too, which chaos starts from
+// its own binary: here, the test's.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == holdRole {
+		os.Exit(run(os.Args[1:], os.Stdout))
+	}
+	os.Exit(leaktest.Run(m))
+}
