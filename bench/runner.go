@@ -140,6 +140,18 @@ func (r *runner) find(name string) *result {
 	return best
 }
 
+// quietest returns a scenario's result that cost the processes least, nil if there is
+// none.
+func (r *runner) quietest(name string) *result {
+	var best *result
+	for _, res := range r.results {
+		if res.Scenario == name && (best == nil || systemCPU(res) < systemCPU(best)) {
+			best = res
+		}
+	}
+	return best
+}
+
 // correct returns an error when a run lost or doubled anything.
 func (r *runner) correct() error {
 	var errs []error
