@@ -60,8 +60,12 @@ func (s *Server) readBody(x *exchange, limit int) ([]byte, error) {
 	}
 	body := x.body[:0]
 	for {
+		if len(body) == cap(body) && cap(body) >= keepBody && !x.large {
+			body, x.large = s.large.lend(body)
+			x.body = body
+		}
 		if len(body) == cap(body) {
-			body = s.spares.grow(body, length)
+			body = grow(body, length)
 		}
 		n, err := stream.Read(body[len(body):cap(body)])
 		if !s.bodies.take(int64(n)) {
@@ -84,36 +88,42 @@ func (s *Server) readBody(x *exchange, limit int) ([]byte, error) {
 	}
 }
 
-// spares are large body buffers for later requests. Left to the garbage collector, a
-// few large bodies a second keep it at work all the time, at the cost of everybody.
-type spares chan []byte
+// largeBodies lends buffers for the largest bodies. Left to the garbage collector, a few
+// large bodies a second keep it at work all the time, at the cost of everybody. All
+// that there are is in the channel or lent, so that they cost maxLarge*maxBatchBody
+// whatever is read into them.
+type largeBodies chan []byte // nil: not made yet
 
-// maxSpares is how many there are at most, of maxBatchBody at most each.
-const maxSpares = 4
+// maxLarge is how many there are.
+const maxLarge = 4
 
-// keep takes a buffer that nobody needs any more.
-func (s spares) keep(body []byte) {
-	if cap(body) > maxBatchBody {
-		return
+func newLargeBodies() largeBodies {
+	l := make(largeBodies, maxLarge)
+	for range maxLarge {
+		l <- nil
 	}
+	return l
+}
+
+// lend returns body in a large buffer, which giveBack has to be called for, or as it is
+// while all are lent.
+func (l largeBodies) lend(body []byte) (large []byte, lent bool) {
 	select {
-	case s <- body[:0]:
+	case large = <-l:
+		if large == nil {
+			large = make([]byte, 0, maxBatchBody+1) // one more shows that a body is too large
+		}
+		return append(large, body...), true
 	default:
+		return body, false
 	}
 }
 
-// grow returns body with room for more: a spare one, or at most double, and no more
-// than a declared length needs.
-func (s spares) grow(body []byte, length int) []byte {
-	if cap(body) >= keepBody {
-		select {
-		case spare := <-s:
-			if cap(spare) > len(body) {
-				return append(spare, body...)
-			}
-		default:
-		}
-	}
+func (l largeBodies) giveBack(body []byte) { l <- body[:0] }
+
+// grow returns body with room for more: at most double, and no more than a
+// declared length needs.
+func grow(body []byte, length int) []byte {
 	size := max(2*cap(body), firstRead)
 	if length >= 0 {
 		size = min(size, length)

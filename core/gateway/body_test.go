@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -92,7 +91,7 @@ func TestChunkedBodies(t *testing.T) {
 // was published may point into it.
 func TestPublishedBytesAreCopies(t *testing.T) {
 	t.Parallel()
-	for name, size := range map[string]int{"small": 500, "in spare buffers": 2 * keepBody} {
+	for name, size := range map[string]int{"small": 500, "in large buffers": 2 * keepBody} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			publishCopies(t, size)
@@ -118,34 +117,57 @@ func publishCopies(t *testing.T, size int) {
 			t.Fatalf("request %d became %.100s", i, got)
 		}
 	}
-	if large := size > keepBody; large != (len(f.server.spares) > 0) {
-		t.Errorf("%d spare buffers after bodies of %d bytes", len(f.server.spares), size)
+	if n := len(f.server.large); n != maxLarge {
+		t.Errorf("%d of %d large buffers came back", n, maxLarge)
 	}
 }
 
-func TestSpares(t *testing.T) {
+// TestLargeBodies: as many as there are, are lent, and each comes back, whatever became
+// of its request.
+func TestLargeBodies(t *testing.T) {
 	t.Parallel()
-	s := make(spares, maxSpares)
-	s.keep(make([]byte, maxBatchBody+1))
-	if len(s) != 0 {
-		t.Error("a buffer beyond the largest body is kept")
+	l := newLargeBodies()
+	small := []byte("small")
+	var lent [][]byte
+	for range maxLarge {
+		body, ok := l.lend(small)
+		if !ok || string(body) != "small" || cap(body) != maxBatchBody+1 {
+			t.Fatalf("lent: %t, %d bytes of room", ok, cap(body))
+		}
+		lent = append(lent, body)
 	}
-	for range maxSpares + 2 {
-		s.keep(make([]byte, 1<<20))
+	if body, ok := l.lend(small); ok || &body[0] != &small[0] {
+		t.Error("one more than there are was lent")
 	}
-	if len(s) != maxSpares {
-		t.Errorf("%d are kept, want %d", len(s), maxSpares)
+	l.giveBack(lent[0])
+	if body, ok := l.lend([]byte("x")); !ok || string(body) != "x" || &body[0] != &lent[0][0] {
+		t.Error("a buffer that came back is not lent again")
 	}
-	if body := s.grow([]byte("small")[:5:5], -1); cap(body) != firstRead || string(body) != "small" || len(s) != maxSpares {
-		t.Errorf("a small body took a spare buffer: %d bytes of room, %d spare", cap(body), len(s))
+
+	f := setup(t)
+	f.publisher.publishFunc = func(*publish.Request) ([]byte, error) { return []byte(`{}`), nil }
+	whole := "[" + strings.Repeat(" ", maxBatchBody-2) + "]"
+	for _, tt := range []struct {
+		body   string
+		status int
+		code   core.Code
+	}{
+		{whole, 202, ""}, {whole + " ", 413, core.CodeTooLarge},
+		{"[" + strings.Repeat(" ", 100<<10), 400, core.CodeInvalidJSON}, {strings.Repeat("1", 200<<10), 422, core.CodeInvalid},
+	} {
+		f.call("POST", "/api/v1/events/batch", tt.body).want(tt.status, tt.code)
+		c := f.raw() // and in chunks
+		c.write(strings.Replace(f.head("Transfer-Encoding: chunked"), "/events ", "/events/batch ", 1))
+		for rest := tt.body; rest != ""; {
+			n := min(len(rest), 300<<10)
+			c.write(fmt.Sprintf("%x\r\n%s\r\n", n, rest[:n]))
+			rest = rest[n:]
+		}
+		c.write("0\r\n\r\n")
+		c.answer().want(tt.status, tt.code)
 	}
-	full := bytes.Repeat([]byte("x"), keepBody)
-	if body := s.grow(full[:keepBody:keepBody], 5<<20); cap(body) != 1<<20 || !bytes.Equal(body, full) || len(s) != maxSpares-1 {
-		t.Errorf("a large body got %d bytes of room, %d spare", cap(body), len(s))
-	}
-	large := make([]byte, 1<<20)
-	if body := s.grow(large, 5<<20); cap(body) != 2<<20 || len(body) != len(large) {
-		t.Errorf("a spare buffer that is too small was taken: %d bytes of room", cap(body))
+	if n := len(f.server.large); n != maxLarge {
+		t.Errorf("%d of %d large buffers came back", n, maxLarge)
 	}
 }
 

@@ -33,9 +33,10 @@ type exchange struct {
 	events    int           // in the body
 	failure   core.Code     // of the answer; "": it is none
 
-	scan scanner
-	body []byte // buffer of readBody
-	held int64  // bytes counted in the server's body budget
+	scan  scanner
+	body  []byte // buffer of readBody
+	large bool   // body is lent by the server's largeBodies
+	held  int64  // bytes counted in the server's body budget
 }
 
 // keepBody is how large a body buffer is kept for the next request, in bytes.
@@ -62,8 +63,11 @@ func (s *Server) end(x *exchange) {
 	s.logRequest(x, now.Sub(x.start))
 	s.bodies.give(x.held)
 	body, scan := x.body, x.scan
-	if cap(body) > keepBody {
-		s.spares.keep(body)
+	switch {
+	case x.large:
+		s.large.giveBack(body)
+		body = nil
+	case cap(body) > keepBody:
 		body = nil
 	}
 	scan.reset(nil)

@@ -39,7 +39,7 @@ type Server struct {
 	exchanges sync.Pool       // of *exchange
 	complaint complaintLimit
 	trails    chan struct{} // a semaphore of maxTrails
-	spares    spares
+	large     largeBodies
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
@@ -59,7 +59,7 @@ func New(o Options) (*Server, error) {
 		policy:    quotaPolicy(o.Quota),
 		conns:     make(map[net.Conn]struct{}),
 		trails:    make(chan struct{}, maxTrails),
-		spares:    make(spares, maxSpares),
+		large:     newLargeBodies(),
 	}
 	for _, t := range o.EventTypes {
 		s.rules.types[t] = t
