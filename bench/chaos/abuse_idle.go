@@ -24,6 +24,8 @@ const (
 	// ownFiles is how many files the process that holds them needs beside.
 	ownFiles = 100
 
+	holderEnds = 10 * time.Second // at most, once it is told to
+
 	idleRate = 2500 // connections a second, until they are all there
 )
 
@@ -67,7 +69,9 @@ func idle(ctx context.Context, a *attack) (err error) {
 	defer func() {
 		unhook()
 		_ = end.Close()
+		stuck := time.AfterFunc(holderEnds, func() { _ = holder.Process.Kill() })
 		err = errors.Join(err, holder.Wait())
+		stuck.Stop()
 	}()
 	var h held
 	lines := json.NewDecoder(says)

@@ -18,7 +18,8 @@ import (
 //
 // The mark of an ended task need not last as long as one whose end may still be to come:
 // it only tells those who store the same bundle once more, which nobody does for longer
-// than a minute.
+// than a minute, but for retries: these are stored again by whoever repeats the run that
+// they came from.
 //
 // KEYS[1] -> asynq:{<queue>}:active
 // KEYS[2] -> asynq:{<queue>}:lease
@@ -47,14 +48,17 @@ const countLifetime = 90 * 24 * time.Hour
 
 // endOf returns what ends the task with this mark.
 func endOf(queue, id string, mark *core.Mark, now time.Time) core.Script {
-	processed := asynqKey(queue, processedSuffix)
+	processed, kept := asynqKey(queue, processedSuffix), min(mark.TTL, inlineMarkTTL)
+	if queue == retryQueue {
+		kept = mark.TTL
+	}
 	return core.Script{
 		Source: endScript,
 		Keys: []string{
 			asynqKey(queue, activeSuffix), asynqKey(queue, leaseSuffix), taskKeyPrefix(queue) + id,
 			processed + ":" + now.UTC().Format(time.DateOnly), processed, mark.DoneKey,
 		},
-		Args: []any{id, int(countLifetime.Seconds()), mark.Size, min(mark.TTL, inlineMarkTTL).Milliseconds()},
+		Args: []any{id, int(countLifetime.Seconds()), mark.Size, kept.Milliseconds()},
 	}
 }
 
