@@ -145,7 +145,7 @@ func (c *Consumer) lanes(handling context.Context) []lane {
 			UniversalClient: &endedClient{&mendedClient{UniversalClient: c.o.Client}, &c.ended},
 			bell:            bellKey(queue),
 			delays:          queue == retryQueue,
-			calm:            queue == bulkQueue,
+			calm:            queue == bulkQueue || queue == retryQueue,
 			stopping:        c.stopping,
 		}
 		lanes = append(lanes, lane{queue: queue, server: asynq.NewServerFromRedisClient(client, c.serverConfig(queue, handling))})

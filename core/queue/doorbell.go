@@ -20,7 +20,8 @@ const (
 	maxHold = 2 * time.Second
 
 	// calmHold is the same for the bulk queue, where a lost ring delays nobody who
-	// is within its share, so that it is asked for its length less often. A single
+	// is within its share, and for the retry queue, whose tasks have waited longer
+	// than that, so that these are asked for their length less often. A single
 	// wait for the bell is no longer: a shutdown would wait for it while Redis is
 	// frozen.
 	calmHold = 3 * maxHold
@@ -61,6 +62,7 @@ type doorbellClient struct {
 	seen        sighting     // only the one poller of the server uses it
 	rang        bool         // and this: the last wait for the bell was ended by it
 	nextPutBack atomic.Int64 // when put-back tasks are forwarded next, Unix ns
+	lastPutBack atomic.Int64 // when this server put a task back last, Unix ns
 }
 
 // sighting is what a poller knows of its queue while no bell has rung.
@@ -72,8 +74,14 @@ const (
 	seenLongAgo                 // it was empty a hold ago: ask for the length, a bell may be lost
 )
 
-// putBackInterval is how often tasks are looked for whose handler failed.
-const putBackInterval = 5 * time.Second
+// Tasks whose handler failed are put back, for half a minute at most, and then
+// looked for every putBackInterval by the server that did it, until putBackMemory
+// later, and by all others every strayInterval: its process may be gone.
+const (
+	putBackInterval = 5 * time.Second
+	putBackMemory   = time.Minute
+	strayInterval   = 20 * time.Second
+)
 
 // EvalSha runs a script by its digest.
 func (c *doorbellClient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
@@ -100,6 +108,10 @@ func (c *doorbellClient) run(ctx context.Context, keys []string, call func(redis
 			c.nextPutBack.Store(0) // asynq moves a hundred at a time, and asks again until none is due
 		}
 		return cmd
+	case isPutBack(keys):
+		c.lastPutBack.Store(time.Now().UnixNano())
+		c.nextPutBack.Store(0)
+		return call(c.UniversalClient)
 	case isRequeue(keys):
 		cmd := call(c.UniversalClient)
 		if cmd.Err() == nil {
@@ -132,6 +144,13 @@ func isRequeue(keys []string) bool {
 	return len(keys) == 4 && strings.HasSuffix(keys[0], activeSuffix) && strings.HasSuffix(keys[2], pendingSuffix)
 }
 
+// isPutBack recognises the script that puts a task back for later because its
+// handler failed: its keys are the task, the queue's active list, leases and
+// retries, and counters.
+func isPutBack(keys []string) bool {
+	return len(keys) > 4 && strings.HasSuffix(keys[1], activeSuffix) && strings.HasSuffix(keys[3], retrySuffix)
+}
+
 // isForward recognises the script that moves due tasks to the pending list.
 func isForward(keys []string) bool {
 	return len(keys) == 2 && strings.HasSuffix(keys[1], pendingSuffix) &&
@@ -143,8 +162,11 @@ func (c *doorbellClient) forwards(delayed string) bool {
 	if strings.HasSuffix(delayed, scheduledSuffix) {
 		return c.delays
 	}
-	now, next := time.Now().UnixNano(), c.nextPutBack.Load()
-	return now >= next && c.nextPutBack.CompareAndSwap(next, now+int64(putBackInterval))
+	now, next, interval := time.Now().UnixNano(), c.nextPutBack.Load(), strayInterval
+	if last := c.lastPutBack.Load(); last > 0 && now-last < int64(putBackMemory) {
+		interval = putBackInterval
+	}
+	return now >= next && c.nextPutBack.CompareAndSwap(next, now+int64(interval))
 }
 
 // due reports whether a delayed task's time has come. It is one command, and

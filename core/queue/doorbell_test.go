@@ -384,17 +384,22 @@ func TestManyPutBackTasksAreForwardedAtOnce(t *testing.T) {
 	})
 }
 
-// Tasks are scheduled on the retry queue alone, and handlers rarely fail.
+// Tasks are scheduled on the retry queue alone, and handlers rarely fail; where one
+// has, it is looked for more often for a while.
 func TestForwardingIsSpared(t *testing.T) {
 	t.Parallel()
 	scheduled := []string{"asynq:{q}:scheduled", "asynq:{q}:pending"}
 	putBack := []string{"asynq:{q}:retry", "asynq:{q}:pending"}
+	failed := []string{"asynq:{q}:t:1", "asynq:{q}:active", "asynq:{q}:lease", "asynq:{q}:retry", "asynq:{q}:processed"}
 	for _, delays := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			calls := make(map[string]int)
 			inner := newScripted(func(int) (any, error) { return int64(0), nil })
 			c := &doorbellClient{UniversalClient: inner, delays: delays}
-			for range 20 { // ten seconds of asynq's forwarder on the retry queue
+			for tick := range 300 { // 150 seconds of asynq's forwarder on the retry queue
+				if tick == 81 { // a handler fails, half a second after a look
+					c.EvalSha(t.Context(), "sha", failed)
+				}
 				for _, keys := range [][]string{scheduled, putBack} {
 					before := inner.calls
 					if n, err := c.EvalSha(t.Context(), "sha", keys).Int(); n != 0 || err != nil {
@@ -404,9 +409,11 @@ func TestForwardingIsSpared(t *testing.T) {
 				}
 				time.Sleep(500 * time.Millisecond)
 			}
-			want := map[bool]int{false: 0, true: 20}[delays]
-			if calls[scheduled[0]] != want || calls[putBack[0]] != 2 {
-				t.Errorf("delays %t: %v calls; want %d for what is scheduled, 2 for what was put back", delays, calls, want)
+			want := map[bool]int{false: 0, true: 300}[delays]
+			// At 0, 20 and 40 s; at 40.5 and every 5 s up to 100.5, of which the last
+			// makes the next one come 20 s later, and so at 140.5.
+			if calls[scheduled[0]] != want || calls[putBack[0]] != 3+13+2 {
+				t.Errorf("delays %t: %v calls; want %d for what is scheduled, %d for what was put back", delays, calls, want, 3+13+2)
 			}
 		})
 	}
