@@ -60,7 +60,7 @@ func (r *Redis) Start() error {
 		return err
 	}
 	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", r.Data, "--appendonly", "yes",
-		"--appendfsync", r.Fsync(), "--save", "", "--rdbcompression", "no", "--auto-aof-rewrite-min-size", "512mb",
+		"--appendfsync", r.Fsync(), "--save", "", "--rdbcompression", "no", "--auto-aof-rewrite-min-size", "512mb", "--hash-max-listpack-value", "256",
 		"--maxmemory", memory, "--maxmemory-policy", "noeviction", "--logfile", filepath.Join(r.dir, "redis.log"))
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start redis-server (is it installed?): %w", err)

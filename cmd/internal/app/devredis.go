@@ -71,7 +71,8 @@ func startChildRedis(ctx context.Context, binary, dir string, log *slog.Logger) 
 	}
 	defer output.Close()
 	child := exec.Command(binary, "--port", "0", "--unixsocket", socket, "--unixsocketperm", "700",
-		"--dir", dir, "--maxmemory", "1gb", "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction")
+		"--dir", dir, "--maxmemory", "1gb", "--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction",
+		"--hash-max-listpack-value", "256")
 	child.Stdout, child.Stderr = output, output
 	child.SysProcAttr = childAttributes()
 	started, ended := make(chan error, 1), make(chan error, 1)
