@@ -53,7 +53,7 @@ func (r *runner) flood(ctx context.Context) error {
 
 // beside measures steady while the second organization floods, and the flood.
 func (r *runner) beside(ctx context.Context, steady, flood load, p99 float64) error {
-	length := floodLead + r.o.duration
+	length := floodLead + r.length
 	events := int(length.Seconds() * floodPerSecond)
 	if flood.rate > 0 {
 		events = int(length.Seconds()+2) * flood.rate

@@ -77,9 +77,9 @@ const patience = 2 * time.Minute
 // measure drives the load for the length of a measurement and waits for what
 // was accepted.
 func (r *runner) measure(ctx context.Context, w load) (*result, error) {
-	events := min(maxEvents, int(r.o.duration.Seconds()+1)*60_000)
+	events := min(maxEvents, int(r.length.Seconds()+1)*60_000)
 	if w.rate > 0 {
-		events = min(maxEvents, int(r.o.duration.Seconds()+2)*w.rate*w.batch)
+		events = min(maxEvents, int(r.length.Seconds()+2)*w.rate*w.batch)
 	}
 	l := newLedger(w.endpoints, events)
 	if w.sick != nil {
@@ -104,7 +104,7 @@ func (r *runner) measure(ctx context.Context, w load) (*result, error) {
 	own := ownCPU()
 	stopProgress := r.showProgress(w.scenario+" "+w.variant, l)
 	stopProfile := r.takeProfiles(w)
-	loadCtx, cancel := context.WithTimeout(ctx, r.o.duration)
+	loadCtx, cancel := context.WithTimeout(ctx, r.length)
 	start := time.Now()
 	l.started = start
 	if w.rate > 0 {
@@ -234,13 +234,13 @@ func (r *runner) takeProfiles(w load) (stop func()) {
 		return func() {}
 	}
 	var wg sync.WaitGroup
-	seconds := max(1, int(r.o.duration.Seconds())-1)
+	seconds := max(1, int(r.length.Seconds())-1)
 	for _, p := range w.processes {
 		if p.Admin == "" {
 			continue
 		}
 		wg.Go(func() {
-			name := strings.ReplaceAll(strings.TrimSpace(w.scenario+" "+w.variant+" "+p.Name), " ", "-") + ".pprof"
+			name := strings.NewReplacer(" ", "-", "/", "-per-").Replace(strings.TrimSpace(w.scenario+" "+w.variant+" "+p.Name)) + ".pprof"
 			if err := download(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", p.Admin, seconds), filepath.Join(r.o.profile, name)); err != nil {
 				fmt.Fprintln(os.Stderr, "profile:", err)
 			}

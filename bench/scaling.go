@@ -87,7 +87,7 @@ func (r *runner) scaleBacklog(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		seconds := r.o.duration.Seconds()
+		seconds := r.length.Seconds()
 		l := newLedger(1, 2*levels[len(levels)-1]+len(levels)*int(seconds+1)*steadyRate)
 		r.receiver.ledger.Store(l)
 		defer r.receiver.ledger.Store(nil)
@@ -135,7 +135,7 @@ func (r *runner) acceptLatency(ctx context.Context, s *lab.Stack, l *ledger, var
 		return nil, err
 	}
 	before, start := l.acceptedN.Load(), time.Now()
-	loadCtx, cancel := context.WithTimeout(ctx, r.o.duration)
+	loadCtx, cancel := context.WithTimeout(ctx, r.length)
 	defer cancel()
 	p.openLoop(loadCtx, steadyRate, 64)
 	res := &result{

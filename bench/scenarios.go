@@ -8,15 +8,14 @@ import (
 	"github.com/sealpost/sealpost/bench/internal/lab"
 )
 
-// scenarios is the plan, in the order in which it runs: ratios need `floor` and
-// `plain-asynq`, half-load needs `single`.
+// scenarios is the plan, in the order in which it runs: half-load needs `single`.
 func scenarios() []scenario {
 	return []scenario{
-		{name: "floor", run: (*runner).floor},
-		{name: "plain-asynq", run: (*runner).plainAsynq},
-		{name: "single", run: (*runner).single},
-		{name: "batch", run: (*runner).batch},
-		{name: "fanout10", run: (*runner).fanout10},
+		{name: "floor", run: (*runner).floor, turns: true},
+		{name: "plain-asynq", run: (*runner).plainAsynq, turns: true},
+		{name: "single", run: (*runner).single, turns: true},
+		{name: "batch", run: (*runner).batch, turns: true},
+		{name: "fanout10", run: (*runner).fanout10, turns: true},
 		{name: "tls", run: (*runner).tls},
 		{name: "steady200", run: (*runner).steady200},
 		{name: "half-load", run: (*runner).halfLoad},
@@ -170,13 +169,13 @@ func (r *runner) tls(ctx context.Context) error {
 // each counts: on a machine that others use, the same turn cost half as much again
 // a minute later.
 func (r *runner) steady200(ctx context.Context) error {
-	for _, turn := range r.some(1, 2, 3) {
-		plain := load{scenario: "plain-asynq-steady200", variant: fmt.Sprintf("default poll, turn %d", turn), rate: steadyRate}
+	for turn := range r.turns() {
+		plain := load{scenario: "plain-asynq-steady200", variant: fmt.Sprintf("default poll, turn %d", turn+1), rate: steadyRate}
 		if err := r.plain(ctx, plain, "1s", 64); err != nil {
 			return err
 		}
 		err := r.subscribed(ctx, 1, func(s *lab.Stack) error {
-			res, err := r.measure(ctx, load{scenario: "steady200", variant: fmt.Sprintf("turn %d", turn), target: eventsURL(s), key: s.Key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.Processes()})
+			res, err := r.measure(ctx, load{scenario: "steady200", variant: fmt.Sprintf("turn %d", turn+1), target: eventsURL(s), key: s.Key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.Processes()})
 			if err == nil {
 				r.add(res)
 			}
@@ -310,7 +309,7 @@ func (r *runner) idle(ctx context.Context) error {
 		return err
 	}
 	cpu, start := cpuOf(s.Processes()), time.Now()
-	if err := pause(ctx, max(r.o.duration, 2*time.Second)); err != nil {
+	if err := pause(ctx, max(r.length, 2*time.Second)); err != nil {
 		return err
 	}
 	seconds := time.Since(start).Seconds()
