@@ -74,9 +74,10 @@ const (
 	seenLongAgo                 // it was empty a hold ago: ask for the length, a bell may be lost
 )
 
-// Tasks whose handler failed are put back, for half a minute at most, and then
-// looked for every putBackInterval by the server that did it, until putBackMemory
-// later, and by all others every strayInterval: its process may be gone.
+// Tasks whose handler failed are put back, mostly for seconds, and looked for every
+// putBackInterval by the server that did it, until putBackMemory later. All others,
+// and it from then on, look every strayInterval: its process may be gone, and what
+// is put back for longer may as well wait that much more.
 const (
 	putBackInterval = 5 * time.Second
 	putBackMemory   = time.Minute
