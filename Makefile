@@ -23,6 +23,7 @@ test: ## everything that proves the project, with the race detector (installs re
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -v /bench)
 	$(GO) test -timeout 10m -p 1 ./bench/... # alone: its load would slow the others down
 	$(GO) test -run Alloc ./core/... # budgets that the race detector would exceed
+	$(GO) test ./core/rawconn # whose system calls are others under the race detector
 
 test-short: ## unit tests only, without the race detector
 	@bash .ci/test-tools

@@ -65,6 +65,9 @@ func Open(o *redis.UniversalOptions, p Profile) redis.UniversalClient {
 	c.WriteTimeout = cmp.Or(c.WriteTimeout, l.reply)
 	c.DialTimeout = cmp.Or(c.DialTimeout, dialTimeout)
 	c.DialerRetries = cmp.Or(c.DialerRetries, 1)
+	if c.Dialer == nil && c.TLSConfig == nil {
+		c.Dialer = dialer(c.DialTimeout)
+	}
 	c.MaxRetries = cmp.Or(c.MaxRetries, -1)
 	c.ConnMaxLifetime = cmp.Or(c.ConnMaxLifetime, 30*time.Minute)
 	c.ConnMaxLifetimeJitter = cmp.Or(c.ConnMaxLifetimeJitter, 5*time.Minute)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/rawconn"
 )
 
 // dial opens a connection to the target: DNS, TCP and TLS, all under the
@@ -45,6 +46,9 @@ func (a *attempt) connect(ctx context.Context) (net.Conn, error) {
 		resolved.Store(int64(now().Sub(start)))
 	}}
 	raw, err := a.client.open(httptrace.WithClientTrace(ctx, trace), a.target.host, a.target.addr)
+	if err == nil {
+		raw = rawconn.Wrap(raw)
+	}
 	total := now().Sub(start)
 	dns := time.Duration(resolved.Load())
 	a.result.DNS = dns

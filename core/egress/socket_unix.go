@@ -3,10 +3,10 @@
 package egress
 
 import (
-	"errors"
-	"io"
 	"net"
 	"syscall"
+
+	"github.com/sealpost/sealpost/core/rawconn"
 )
 
 // socket is the file descriptor below a connection, for what package net does
@@ -40,10 +40,8 @@ func (s *socket) alive() bool {
 		return true
 	}
 	quiet := false
-	var b [1]byte
 	err := s.raw.Control(func(fd uintptr) {
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = errors.Is(err, syscall.EAGAIN)
+		quiet = rawconn.Quiet(fd)
 	})
 	return err == nil && quiet
 }
@@ -73,21 +71,10 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 		return true
 	}
 	s.tried = true
-	for {
-		n, err := syscall.Write(int(fd), s.out)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			return true
-		case err != nil:
-			s.err = err
-			return true
-		case n == 0:
-			s.err = io.ErrUnexpectedEOF
-			return true
-		}
-		s.sent = n
-		return n < len(s.out)
+	n, err := rawconn.Write(fd, s.out)
+	if err != nil && err != syscall.EAGAIN {
+		s.err = err
 	}
+	s.sent = n
+	return n < len(s.out)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sealpost/sealpost/core"
+	"github.com/sealpost/sealpost/core/rawconn"
 )
 
 // refuseTimeout bounds the write of a refusal. It is a few hundred bytes into
@@ -39,7 +40,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if int(l.server.http.GetOpenConnectionsCount()) < l.server.o.MaxConns {
-			return c, nil
+			return rawconn.Wrap(c), nil
 		}
 		l.refuse(c)
 	}

@@ -82,7 +82,6 @@ func New(o Options) (*Server, error) {
 		NoDefaultContentType:         true,
 		SecureErrorLogMessage:        true,
 		CloseOnShutdown:              true,
-		TCPKeepalive:                 true,
 		Logger:                       httpLogger{o.Logger},
 	}
 	var err error
