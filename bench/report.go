@@ -56,35 +56,21 @@ func (r *runner) goals() []goal {
 	add := func(name string, reached, bar float64, atMost bool) {
 		gs = append(gs, goal{name, reached, bar, atMost, atMost && reached <= bar || !atMost && reached >= bar})
 	}
-	floor, plain, steadyPlain := r.find("floor"), r.find("plain-asynq"), r.quietest("plain-asynq-steady200")
-	single, batch, fanout := r.find("single"), r.find("batch"), r.find("fanout10")
-	if floor != nil {
-		d := floor.DeliveredPerSecond
-		if single != nil {
-			add("single / (floor/2)", single.DeliveredPerSecond/(d/2), 0.50, false)
-		}
-		if batch != nil {
-			add("batch / floor", batch.DeliveredPerSecond/d, 0.50, false)
-		}
-		if fanout != nil {
-			add("fanout10 / floor", fanout.DeliveredPerSecond/d, 0.50, false)
+	compare := func(name, a, b string, figure func(*result) float64, times, bar float64, atMost bool) {
+		if ratio, ok := r.ratio(a, b, figure); ok {
+			add(name, times*ratio, bar, atMost)
 		}
 	}
-	if plain != nil {
-		if single != nil {
-			add("single / plain-asynq", single.DeliveredPerSecond/plain.DeliveredPerSecond, 4, false)
-		}
-		if batch != nil {
-			add("batch / plain-asynq", batch.DeliveredPerSecond/plain.DeliveredPerSecond, 8, false)
-		}
-	}
+	compare("single / (floor/2)", "single", "floor", rate, 2, 0.50, false)
+	compare("batch / floor", "batch", "floor", rate, 1, 0.50, false)
+	compare("fanout10 / floor", "fanout10", "floor", rate, 1, 0.50, false)
+	compare("single / plain-asynq", "single", "plain-asynq", rate, 1, 4, false)
+	compare("batch / plain-asynq", "batch", "plain-asynq", rate, 1, 8, false)
 	if steady := r.quietest("steady200"); steady != nil {
 		add("steady200 p50 ms", steady.Delivery.P50, 2.5, true)
 		add("steady200 p99 ms", steady.Delivery.P99, 15, true)
-		if steadyPlain != nil {
-			add("steady200 CPU / plain-asynq", systemCPU(steady)/systemCPU(steadyPlain), 1.5, true)
-		}
 	}
+	compare("steady200 CPU / plain-asynq", "steady200", "plain-asynq-steady200", systemCPU, 1, 1.5, true)
 	if half := r.find("half-load"); half != nil {
 		add("half-load p99 ms", half.Delivery.P99, 50, true)
 	}

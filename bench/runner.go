@@ -22,6 +22,7 @@ type runner struct {
 	terminal bool
 	results  []*result
 	length   time.Duration // of each measurement
+	turn     int           // of those that take turns
 
 	stack    *lab.Stack        // started when the first scenario needs it
 	settings map[string]string // of the next stack, beside the usual ones
@@ -34,11 +35,6 @@ type scenario struct {
 	turns bool // takes turns with the others that do: their rates are compared
 	extra bool // not part of `all`: it says how the figures grow
 }
-
-// turns is how often scenarios that are compared take turns; of each the best
-// turn counts. On a machine that others use, the same program was a third slower
-// a minute later, and what would be compared is the minutes.
-func (r *runner) turns() int { return len(r.some(1, 2, 3)) }
 
 func scenarioNames() []string {
 	var names []string
@@ -69,7 +65,7 @@ func chooseScenarios(list string) ([]string, error) {
 }
 
 // runAll runs the chosen scenarios in the order of the plan, those that take turns
-// first, with half the length for each turn.
+// first.
 func runAll(ctx context.Context, o *options) error {
 	rec, err := newReceiver(o.listen)
 	if err != nil {
@@ -96,13 +92,9 @@ func runAll(ctx context.Context, o *options) error {
 			return err
 		}
 	}
-	r.length = max(o.duration/2, time.Second)
-	for range r.turns() {
-		if err := r.run(ctx, true); err != nil {
-			return err
-		}
+	if err := r.takeTurns(ctx); err != nil {
+		return err
 	}
-	r.length = o.duration
 	if err := r.run(ctx, false); err != nil {
 		return err
 	}
@@ -125,6 +117,7 @@ func (r *runner) run(ctx context.Context, turns bool) error {
 // add keeps a result and prints its row at once. Where something is amiss the
 // stack's logs are kept.
 func (r *runner) add(res *result) {
+	res.Turn = r.turn
 	r.results = append(r.results, res)
 	if r.stack != nil && res.wrong() {
 		r.stack.Keep = true

@@ -165,17 +165,15 @@ func (r *runner) tls(ctx context.Context) error {
 	})
 }
 
-// steady200: the steady rate, in turns with asynq at its default poll. The quietest turn of
-// each counts: on a machine that others use, the same turn cost half as much again
-// a minute later.
+// steady200: the steady rate, in turns with asynq at its default poll.
 func (r *runner) steady200(ctx context.Context) error {
-	for turn := range r.turns() {
-		plain := load{scenario: "plain-asynq-steady200", variant: fmt.Sprintf("default poll, turn %d", turn+1), rate: steadyRate}
+	for r.turn = range r.turns() {
+		plain := load{scenario: "plain-asynq-steady200", variant: fmt.Sprintf("default poll, turn %d", r.turn+1), rate: steadyRate}
 		if err := r.plain(ctx, plain, "1s", 64); err != nil {
 			return err
 		}
 		err := r.subscribed(ctx, 1, func(s *lab.Stack) error {
-			res, err := r.measure(ctx, load{scenario: "steady200", variant: fmt.Sprintf("turn %d", turn+1), target: eventsURL(s), key: s.Key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.Processes()})
+			res, err := r.measure(ctx, load{scenario: "steady200", variant: fmt.Sprintf("turn %d", r.turn+1), target: eventsURL(s), key: s.Key, conns: 64, batch: 1, rate: steadyRate, endpoints: 1, processes: s.Processes()})
 			if err == nil {
 				r.add(res)
 			}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// turns is how often scenarios that are compared take turns. On a machine that
+// others use, the same program was a third slower a minute later; what is compared
+// without turns is the minutes.
+func (r *runner) turns() int { return len(r.some(1, 2, 3)) }
+
+// takeTurns runs the chosen scenarios that take turns, for half the length each.
+func (r *runner) takeTurns(ctx context.Context) error {
+	r.length = max(r.o.duration/2, time.Second)
+	for r.turn = range r.turns() {
+		if err := r.run(ctx, true); err != nil {
+			return err
+		}
+	}
+	r.length = r.o.duration
+	return nil
+}
+
+// rate is a figure to compare: deliveries/s.
+func rate(res *result) float64 { return res.DeliveredPerSecond }
+
+// ratio compares a figure of two scenarios: in each turn the highest of the one's
+// variants by the highest of the other's, and of the turns the median. Without
+// a turn in which both ran it is false.
+func (r *runner) ratio(a, b string, figure func(*result) float64) (float64, bool) {
+	var ratios []float64
+	for turn := range r.turns() {
+		if x, y := r.highest(a, turn, figure), r.highest(b, turn, figure); x > 0 && y > 0 {
+			ratios = append(ratios, x/y)
+		}
+	}
+	if len(ratios) == 0 {
+		return 0, false
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2], true
+}
+
+// highest is a figure of a scenario's variants in one turn; 0 if none ran.
+func (r *runner) highest(scenario string, turn int, figure func(*result) float64) float64 {
+	highest := 0.0
+	for _, res := range r.results {
+		if res.Scenario == scenario && res.Turn == turn {
+			highest = max(highest, figure(res))
+		}
+	}
+	return highest
+}
