@@ -59,6 +59,7 @@ func (e *earlyError) Error() string { return "not due before " + e.due.Format(ti
 // handler returns what asynq calls for each task of a queue.
 func (c *Consumer) handler(queue string) asynq.Handler {
 	return asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+		_ = growStack(0)
 		if !c.handlers.enter() {
 			return errStopping
 		}
