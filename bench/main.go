@@ -79,7 +79,7 @@ func parseOptions(args []string) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	names := f.String("scenario", "all", "comma-separated scenarios: "+strings.Join(scenarioNames(), ", "))
-	f.DurationVar(&o.duration, "duration", 8*time.Second, "length of each measurement, of those that take turns half of it (1s to 10m)")
+	f.DurationVar(&o.duration, "duration", 8*time.Second, "length of each measurement, of those that take turns 3/8 of it (1s to 10m)")
 	f.IntVar(&o.payload, "payload", 1000, "bytes of an event's data (100 to 262144)")
 	f.StringVar(&o.out, "out", "bench/out", "folder for report.json and latency.svg")
 	f.StringVar(&o.bin, "bin", "bin", "folder with the programs gateway and sender")

@@ -167,6 +167,9 @@ func (r *runner) tls(ctx context.Context) error {
 
 // steady200: the steady rate, in turns with asynq at its default poll.
 func (r *runner) steady200(ctx context.Context) error {
+	whole := r.length
+	defer func() { r.length = whole }()
+	r.length = r.turnLength()
 	for r.turn = range r.turns() {
 		plain := load{scenario: "plain-asynq-steady200", variant: fmt.Sprintf("default poll, turn %d", r.turn+1), rate: steadyRate}
 		if err := r.plain(ctx, plain, "1s", 64); err != nil {

@@ -9,11 +9,11 @@ import (
 // turns is how often scenarios that are compared take turns. On a machine that
 // others use, the same program was a third slower a minute later; what is compared
 // without turns is the minutes.
-func (r *runner) turns() int { return len(r.some(1, 2, 3)) }
+func (r *runner) turns() int { return len(r.some(1, 2, 3, 4, 5)) }
 
-// takeTurns runs the chosen scenarios that take turns, for half the length each.
+// takeTurns runs the chosen scenarios that take turns.
 func (r *runner) takeTurns(ctx context.Context) error {
-	r.length = max(r.o.duration/2, time.Second)
+	r.length = r.turnLength()
 	for r.turn = range r.turns() {
 		if err := r.run(ctx, true); err != nil {
 			return err
@@ -22,6 +22,9 @@ func (r *runner) takeTurns(ctx context.Context) error {
 	r.length = r.o.duration
 	return nil
 }
+
+// turnLength is that of a measurement in a turn.
+func (r *runner) turnLength() time.Duration { return max(r.o.duration*3/8, time.Second) }
 
 // rate is a figure to compare: deliveries/s.
 func rate(res *result) float64 { return res.DeliveredPerSecond }
