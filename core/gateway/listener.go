@@ -18,7 +18,9 @@ const refuseTimeout = 100 * time.Millisecond
 const acceptPause = 50 * time.Millisecond
 
 // limitListener refuses connections beyond the server's MaxConns with a problem
-// document. fasthttp's own refusal would be plain text.
+// document. fasthttp's own refusal would be plain text. That idle connections are
+// probed (TCP keep-alive, 15 s) is package net's default for what it accepts;
+// fasthttp's option for it does not reach raw connections.
 type limitListener struct {
 	net.Listener
 	server *Server

@@ -7,6 +7,6 @@ package queue
 //
 //go:noinline
 func growStack(i int) byte {
-	var room [14 << 10]byte // with what is in use, 16 KiB
+	var room [14 << 10]byte // stacks are powers of two: at least 16 KiB
 	return room[i]          // i, so that room is needed
 }

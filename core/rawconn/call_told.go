@@ -1,4 +1,4 @@
-//go:build (linux && race) || darwin || freebsd || netbsd || openbsd || dragonfly
+//go:build (linux && (race || 386)) || darwin || freebsd || netbsd || openbsd || dragonfly
 
 package rawconn
 
@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// Here the calls go through package syscall: elsewhere than on Linux a system is
-// asked through its library, and the race detector learns in there that what comes
-// before a write comes before what follows the read of it.
+// Here the calls go through package syscall. The race detector learns in there that
+// what comes before a write comes before what follows the read of it; Linux on 386
+// and some of the other systems have no such calls to be made directly.
 
 // Read is read(2) on the descriptor of a socket of package net. It returns 0
 // bytes at the end, and syscall.EAGAIN when there is nothing to be read yet. b

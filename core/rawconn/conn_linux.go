@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// Conn is a connection over TCP or a Unix socket, as package net has it but for
-// the way in which Read and Write ask the system.
+// Conn is a connection over TCP or a Unix stream socket, as package net has it but
+// for the way in which Read and Write ask the system. It sends no buffers together
+// (net.Buffers) and no files.
 type Conn struct {
 	net.Conn
 	raw            syscall.RawConn
@@ -30,7 +31,7 @@ type transfer struct {
 }
 
 // Wrap returns a Conn over c if c is a connection of package net over TCP or a
-// Unix socket, and any other connection as it is.
+// Unix stream socket, and any other connection as it is.
 func Wrap(c net.Conn) net.Conn {
 	switch c.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -87,7 +88,8 @@ func (t *transfer) run(b []byte, wait func(step func(uintptr) bool) error) (int,
 	return t.n, err
 }
 
-// read takes what is there. It is not done if that is nothing, but the end.
+// read takes what is there. It is not done as long as that is nothing; the end is
+// something.
 func (t *transfer) read(fd uintptr) bool {
 	n, err := Read(fd, t.b)
 	if err == syscall.EAGAIN {

@@ -5,10 +5,13 @@
 // processor to others should the call block; and the first one after a pause wakes
 // its monitor thread (sysmon), which then looks around every 20 µs until it finds
 // everything idle. A process that handles an event now and then idles and goes on
-// several times for each: a quarter of the CPU time of gateway and sender at 200
-// events/s (docs/PERFORMANCE.md). But the sockets of package net do not block, so
-// there is nothing that the scheduler had to know.
+// several times for each: that was a quarter to a third of the CPU time of gateway
+// and sender at 200 events/s (docs/PERFORMANCE.md). But the sockets of package net
+// do not block, so there is nothing that the scheduler had to know.
 //
-// What the monitor is for goes on: it sleeps only after it has found everything
-// idle, and every timer and every other system call wakes it.
+// The monitor also interrupts who computes for more than 10 ms while others wait.
+// It sleeps only after it has found everything idle, until the first timer that was
+// set then, any other system call, or a garbage collection: so after a pause it may
+// be that long, in our programs a second, until it does so again. Processors that
+// have nothing to do help themselves to what waits meanwhile.
 package rawconn
