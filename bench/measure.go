@@ -19,7 +19,7 @@ import (
 type result struct {
 	Scenario   string  `json:"scenario"`
 	Variant    string  `json:"variant,omitempty"`
-	Turn       int     `json:"turn"`    // from 0, of a scenario that takes turns
+	Turn       int     `json:"turn"`    // from 0; 0 where there are no turns
 	Seconds    float64 `json:"seconds"` // first request to last receipt
 	Accepted   int64   `json:"accepted"`
 	Rejected   int64   `json:"rejected"`

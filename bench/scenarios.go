@@ -168,7 +168,7 @@ func (r *runner) tls(ctx context.Context) error {
 // steady200: the steady rate, in turns with asynq at its default poll.
 func (r *runner) steady200(ctx context.Context) error {
 	whole := r.length
-	defer func() { r.length = whole }()
+	defer func() { r.length, r.turn = whole, 0 }()
 	r.length = r.turnLength()
 	for r.turn = range r.turns() {
 		plain := load{scenario: "plain-asynq-steady200", variant: fmt.Sprintf("default poll, turn %d", r.turn+1), rate: steadyRate}

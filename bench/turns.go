@@ -19,7 +19,7 @@ func (r *runner) takeTurns(ctx context.Context) error {
 			return err
 		}
 	}
-	r.length = r.o.duration
+	r.length, r.turn = r.o.duration, 0
 	return nil
 }
 
