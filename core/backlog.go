@@ -9,6 +9,7 @@ type Parking struct {
 	Failing    time.Time  // noted as Failing.Since unless there is one; zero: nothing is noted
 	Due        time.Time  // when the backlog has to be looked at, unless that is settled already; zero: at once
 	Deliveries []Delivery // in their order; none: only the condition is noted
+	Keyed      []Keyed    // under which they are stored, in their order; answers are left to the caller
 }
 
 // Parked is what a Parking led to.

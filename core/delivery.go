@@ -10,6 +10,7 @@ type Event struct {
 	AcceptedAt time.Time     // millisecond precision survives Redis
 	MaxAge     time.Duration // no attempt begins when the event is older, see TooOld; whole milliseconds; 0: no limit of its own
 	Origin     *Origin       // shared by the events of one request, read-only; nil: nothing to follow
+	Index      int           // place among those that share its idempotency key, from 0; known only until it is stored
 }
 
 // Origin is by what an event can be followed back through logs and traces.

@@ -20,18 +20,36 @@ type Reservation struct {
 	Answer       []byte   // the answer to give again; set when the claim is finished
 }
 
-// Keyed is a reservation whose answer speaks of deliveries that are stored
-// together, of those from From to before To.
+// Keyed is a reservation and those of some deliveries that are stored under it, from
+// From to before To. What stores all of them at once keeps its Answer with them, if it
+// has one. What stores some of them keeps a note of those.
 type Keyed struct {
 	Reservation
 	From, To int
-	Noted    bool // the answer stands since these deliveries do; set by who stored them
+	Noted    bool // the answer is kept; set by who stored the deliveries
+}
+
+// Note returns the note to be kept by what stores those of ds that are from from to
+// before to; nil: it stores none of the reservation's.
+func (k *Keyed) Note(ds []Delivery, from, to int) []byte {
+	from, to = max(from, k.From), min(to, k.To)
+	if from >= to {
+		return nil
+	}
+	return AppendNote(nil, ds[from:to])
+}
+
+// Whole reports whether what stores the deliveries from from to before to stores all
+// that the answer waits for.
+func (k *Keyed) Whole(from, to int) bool {
+	return k.Answer != nil && from <= k.From && k.To <= to
 }
 
 // ReservationState is what became of a claim.
 type ReservationState struct {
 	Kind       ReservationKind
 	EventID    string        // with TakenOver: the event id of the first holder, to be used instead
+	Stored     Stored        // with TakenOver: what earlier holders have stored, not to be stored again
 	Answer     []byte        // with Answered: the first answer
 	RetryAfter time.Duration // with Pending: what is left of the first holder's lease
 }

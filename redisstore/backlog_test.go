@@ -33,6 +33,46 @@ func parcels(ref core.EndpointRef, n, size int) []core.Delivery {
 	return ds
 }
 
+// What is parked under a reservation is noted with it, by each script its own part, and
+// nothing is parked under one that another request holds by now.
+func TestParkNotes(t *testing.T) {
+	t.Parallel()
+	s, client := setup(t)
+	ref, other := endpoint("acme", 1).Ref(), endpoint("acme", 2).Ref()
+	ds, few := parcels(ref, maxParkChunk+44, 10), parcels(other, 2, 10)
+	for i := range ds {
+		ds[i].Event.Index = i
+	}
+	a, b, lost := reservation("a", "1", "body"), reservation("b", "1", "body"), reservation("lost", "1", "body")
+	for _, r := range []core.Reservation{a, b, lost} {
+		begin(t, s, r)
+	}
+	keyed := []core.Keyed{{Reservation: a, From: 0, To: 100}, {Reservation: b, From: 150, To: len(ds)}}
+	park(t, s, core.Parking{Endpoint: ref, Deliveries: ds, Keyed: keyed}, core.Parking{Endpoint: other, Deliveries: few})
+	for _, k := range keyed {
+		heir := k.Reservation
+		heir.Owner = "2"
+		endLease(t, client, k.Key)
+		want := make(core.Stored)
+		for i := k.From; i < k.To; i++ {
+			want[i] = map[string]struct{}{ref.ID: {}}
+		}
+		if diff := cmp.Diff(want, begin(t, s, heir).Stored); diff != "" {
+			t.Errorf("noted with %s (-want +got):\n%s", k.Key, diff)
+		}
+	}
+	waiting := len(backlog(t, s, ref))
+	endLease(t, client, "lost")
+	begin(t, s, reservation("lost", "2", "body"))
+	parked, err := s.Park(t.Context(), []core.Parking{
+		{Endpoint: ref, Deliveries: ds[:3], Keyed: []core.Keyed{{Reservation: b, From: 0, To: 1}, {Reservation: lost, From: 1, To: 2}}},
+		{Endpoint: other, Deliveries: few},
+	})
+	if err == nil || len(backlog(t, s, ref)) != waiting || parked[0].Stored || !parked[1].Stored {
+		t.Errorf("parked %+v, error %v, under a reservation that is another's", parked, err)
+	}
+}
+
 func park(t *testing.T, s *Store, ps ...core.Parking) []core.Parked {
 	t.Helper()
 	parked, err := s.Park(t.Context(), ps)

@@ -80,8 +80,16 @@ func Confirm(client redis.UniversalClient, d Durability) error {
 	return nil
 }
 
-// refuse gives every command of a pipeline that has no failure of its own the
-// error err.
+// unconfirmed is why a pipeline that has run does not count as stored. Whatever
+// Redis said about it was said of another command: no errors.As finds a redis.Error in it,
+// which would mean that a command has been refused, and so not run.
+type unconfirmed struct{ cause error }
+
+func (e unconfirmed) Error() string        { return e.cause.Error() }
+func (e unconfirmed) Is(target error) bool { return errors.Is(e.cause, target) }
+
+// refuse gives every command of a pipeline that has no failure of its own the error
+// err.
 func refuse(cmds []redis.Cmder, err error) error {
 	for _, cmd := range cmds {
 		if own := cmd.Err(); own == nil || errors.Is(own, redis.Nil) {
@@ -137,7 +145,7 @@ func (h *fsyncHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 		err := next(ctx, cmds)
 		if h.asked.Load() == 0 { // it may have gone over a new connection
 			if err := h.fit(ctx); err != nil {
-				return refuse(cmds, err)
+				return refuse(cmds, unconfirmed{err})
 			}
 		}
 		return err
@@ -225,7 +233,7 @@ func (h *replicaHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 		failed := fence.confirmed()
 		h.doubt.Store(failed != nil)
 		if failed != nil {
-			return refuse(cmds, failed)
+			return refuse(cmds, unconfirmed{failed})
 		}
 		return err
 	}

@@ -226,8 +226,17 @@ func TestAnswersAreConfirmed(t *testing.T) {
 	a := reservation("k", "a", "body")
 	begin(t, store, a)
 
+	part := reservation("part", "a", "body")
+	begin(t, store, part)
+	endLease(t, own, "part")
+	heir := reservation("part", "b", "body")
+
 	replica.Pause()
-	noError(t, store.Finish(t.Context(), []core.Reservation{a})) // as a script does that stores a task
+	note(t, store, part, core.Delivery{Endpoint: "ep", Event: new(core.Event)}) // as a script does that stores a task
+	if _, _, err := store.Begin(t.Context(), nil, []core.Reservation{heir}, core.Draws{}); core.CodeOf(err) != core.CodeUnavailable {
+		t.Errorf("a note without a replica: %v, want %s", err, core.CodeUnavailable)
+	}
+	noError(t, store.Finish(t.Context(), []core.Reservation{a})) // as well
 	if _, _, err := store.Begin(t.Context(), nil, []core.Reservation{a}, core.Draws{}); core.CodeOf(err) != core.CodeUnavailable {
 		t.Errorf("without a replica: %v, want %s", err, core.CodeUnavailable)
 	}
@@ -240,6 +249,9 @@ func TestAnswersAreConfirmed(t *testing.T) {
 	answered := core.ReservationState{Kind: core.ReservationAnswered, Answer: a.Answer}
 	if diff := cmp.Diff(answered, begin(t, store, a)); diff != "" {
 		t.Errorf("with a replica (-want +got):\n%s", diff)
+	}
+	if state := begin(t, store, heir); state.Kind != core.ReservationTakenOver || len(state.Stored) != 1 {
+		t.Errorf("a note with a replica: %+v, want it taken over with the note", state)
 	}
 
 	// A master that has taken over without the answer grants the claim again.

@@ -13,7 +13,8 @@ import (
 
 // A claim on an idempotency key is a hash with the fields `hash` (of the body),
 // `event` (the event id), `owner` and `until` (the end of the owner's lease, in
-// ms), and once it is finished `answer`. Leases are measured by Redis's clock
+// ms), and once it is finished `answer`. Until then a field that begins with + is a note
+// (core.AppendNote) of what is stored already. Leases are measured by Redis's clock
 // alone.
 
 // The first value of beginScript's reply.
@@ -29,7 +30,7 @@ const (
 // lost reply, is the same claim.
 //
 // KEYS: idempotencyKey. ARGV: body hash, owner, event id, lease in ms, lifetime
-// in ms. Reply: {1} granted; {2, event id} taken over; {3, answer} answered;
+// in ms. Reply: {1} granted; {2, event id, notes} taken over; {3, answer} answered;
 // {4, rest of the lease in ms} pending; {5} another body.
 var beginScript = redis.NewScript(`
 local time = redis.call('TIME')
@@ -48,8 +49,14 @@ if claim[3] ~= ARGV[2] then
 	if rest > 0 then return {4, rest} end
 end
 redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'until', till)
-if claim[2] == ARGV[3] then return {1} end
-return {2, claim[2]}
+local reply = {2, claim[2]}
+if redis.call('HLEN', KEYS[1]) > 4 then
+	for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+		if string.byte(field) == 43 then reply[#reply+1] = string.sub(field, 2) end
+	end
+end
+if claim[3] == ARGV[2] and claim[2] == ARGV[3] and not reply[3] then return {1} end
+return reply
 `)
 
 // Begin reads the version tokens of organizations, "" where there is none, claims
@@ -90,7 +97,7 @@ func (s *Store) Begin(ctx context.Context, organizations []string, rs []core.Res
 		}
 		states[i] = state
 	}
-	if err := s.confirmAnswered(ctx, rs, states); err != nil {
+	if err := s.confirm(ctx, rs, states); err != nil {
 		return nil, nil, s.fail(opBegin, err)
 	}
 	return versions, states, nil
@@ -102,13 +109,13 @@ func (b *batch) claim(ctx context.Context, r *core.Reservation) *redis.Cmd {
 		r.BodyHash[:], r.Owner, r.EventID, core.ReservationLease.Milliseconds(), core.IdempotencyLifetime.Milliseconds())
 }
 
-// confirmAnswered makes sure that an answer is not given again before what it speaks
-// of is stored as Durability asks: both may have been stored by a gateway that was
-// never told that a replica has them. The claim is made again over the connection that
+// confirm makes sure that no answer is given again, and no note believed, before
+// what it speaks of is stored as Durability asks: both may have been stored by a gateway
+// that was never told that a replica has them. The claim is made again over the connection that
 // is confirmed, behind a write, so that what is read is what is waited for, whichever
 // server has become the master meanwhile; one that has never heard of the claim
 // grants it.
-func (s *Store) confirmAnswered(ctx context.Context, rs []core.Reservation, states []core.ReservationState) error {
+func (s *Store) confirm(ctx context.Context, rs []core.Reservation, states []core.ReservationState) error {
 	if s.durable == s.client {
 		return nil
 	}
@@ -116,7 +123,7 @@ func (s *Store) confirmAnswered(ctx context.Context, rs []core.Reservation, stat
 	var claims []*redis.Cmd
 	b := s.durableBatch()
 	for i := range states {
-		if states[i].Kind == core.ReservationAnswered {
+		if states[i].Kind == core.ReservationAnswered || len(states[i].Stored) > 0 {
 			indexes, claims = append(indexes, i), append(claims, b.claim(ctx, &rs[i]))
 		}
 	}
@@ -146,6 +153,9 @@ func parseState(reply *redis.Cmd) (core.ReservationState, error) {
 		return core.ReservationState{}, errors.New("empty reply to a claim")
 	}
 	kind, _ := values[0].(int64)
+	if kind == replyTakenOver && len(values) < 2 {
+		return core.ReservationState{}, fmt.Errorf("reply %v to a claim", values)
+	}
 	var text string
 	var number int64
 	if len(values) > 1 {
@@ -156,7 +166,7 @@ func parseState(reply *redis.Cmd) (core.ReservationState, error) {
 	case replyGranted:
 		return core.ReservationState{Kind: core.ReservationGranted}, nil
 	case replyTakenOver:
-		return core.ReservationState{Kind: core.ReservationTakenOver, EventID: text}, nil
+		return core.ReservationState{Kind: core.ReservationTakenOver, EventID: text, Stored: readNotes(values[2:])}, nil
 	case replyAnswered:
 		return core.ReservationState{Kind: core.ReservationAnswered, Answer: []byte(text)}, nil
 	case replyPending:
@@ -167,15 +177,39 @@ func parseState(reply *redis.Cmd) (core.ReservationState, error) {
 	return core.ReservationState{}, fmt.Errorf("reply %v to a claim", values)
 }
 
-// luaFinish defines held, which says whether a claim is still the owner's, and
-// finish, which stores the answer of one that is. That returns 1 if it has, 0 if the
-// claim is another's or gone.
-const luaFinish = `
+// readNotes reads the notes in the reply to a claim.
+func readNotes(values []any) core.Stored {
+	if len(values) == 0 {
+		return nil
+	}
+	notes := make([]string, len(values))
+	for i, value := range values {
+		notes[i], _ = value.(string)
+	}
+	return core.ReadNotes(notes)
+}
+
+// luaKeep defines held, which says whether a claim is still the owner's, and keep,
+// which stores text with one that is: its answer, for a lifetime in ms, or a note, if the
+// lifetime is empty. It returns 1 if it has, 0 if the claim is another's or gone. With
+// the answer the notes go: it says the same.
+const luaKeep = `
 local function held(claim, owner) return redis.call('HGET', claim, 'owner') == owner end
 
-local function finish(claim, owner, answer, lifetime)
+local function keep(claim, owner, text, lifetime)
 	if not held(claim, owner) then return 0 end
-	redis.call('HSET', claim, 'answer', answer)
+	if lifetime == '' then
+		redis.call('HSET', claim, '+' .. text, '')
+		return 1
+	end
+	redis.call('HSET', claim, 'answer', text)
+	if redis.call('HLEN', claim) > 5 then
+		local notes = {}
+		for _, field in ipairs(redis.call('HKEYS', claim)) do
+			if string.byte(field) == 43 then notes[#notes+1] = field end
+		end
+		for i = 1, #notes, 1000 do redis.call('HDEL', claim, unpack(notes, i, math.min(i + 999, #notes))) end
+	end
 	redis.call('PEXPIRE', claim, lifetime)
 	return 1
 end
@@ -183,22 +217,27 @@ end
 
 // finishScript stores the answer of a claim.
 //
-// KEYS: idempotencyKey. ARGV: owner, answer, lifetime in ms. Reply: that of finish.
-var finishScript = redis.NewScript(luaFinish + `return finish(KEYS[1], ARGV[1], ARGV[2], ARGV[3])`)
+// KEYS: idempotencyKey. ARGV: owner, answer, lifetime in ms. Reply: that of keep.
+var finishScript = redis.NewScript(luaKeep + `return keep(KEYS[1], ARGV[1], ARGV[2], ARGV[3])`)
 
-// Finishing is Finish as a part of another script, of one that stores what the
-// answer speaks of. The two are atomic then; a Redis Cluster has their keys in
-// different places.
-type Finishing struct{}
+// Keeping is Finish as a part of another script, of one that stores what the answer
+// speaks of, or a part of that. The two are atomic then; a Redis Cluster has their keys
+// in different places.
+type Keeping struct{}
 
 // Lua defines the local functions held(key, a), which says whether a claim is still
-// its owner's, and finish(key, a, b, c), which stores an answer and returns 1, or 0
-// when the claim is not.
-func (Finishing) Lua() string { return luaFinish }
+// its owner's, and keep(key, a, b, c), which stores an answer or a note and returns 1,
+// or 0 when the claim is not.
+func (Keeping) Lua() string { return luaKeep }
 
-// Claim returns the arguments of both for a claim and its answer.
-func (Finishing) Claim(r *core.Reservation) (key string, args [3]any) {
+// Answer returns the arguments of both for a claim and its answer.
+func (Keeping) Answer(r *core.Reservation) (key string, args [3]any) {
 	return idempotencyKey(r.Organization, r.Key), [3]any{r.Owner, r.Answer, core.IdempotencyLifetime.Milliseconds()}
+}
+
+// Note returns the arguments of both for a claim and a note.
+func (Keeping) Note(r *core.Reservation, note []byte) (key string, args [3]any) {
+	return idempotencyKey(r.Organization, r.Key), [3]any{r.Owner, note, ""}
 }
 
 // Finish stores the answers of claims, to be given again for
@@ -211,7 +250,7 @@ func (s *Store) Finish(ctx context.Context, rs []core.Reservation) error {
 	defer s.metrics.took(opFinish, time.Now())
 	b := s.batch()
 	for i := range rs {
-		key, args := Finishing{}.Claim(&rs[i])
+		key, args := Keeping{}.Answer(&rs[i])
 		b.run(ctx, finishScript, []string{key}, args[:]...)
 	}
 	return s.fail(opFinish, b.exec(ctx))

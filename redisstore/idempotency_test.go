@@ -79,6 +79,73 @@ func TestReservationStates(t *testing.T) {
 	})
 }
 
+// note keeps a note with a claim, as a script does that stores deliveries.
+func note(t *testing.T, s *Store, r core.Reservation, ds ...core.Delivery) bool {
+	t.Helper()
+	key, args := Keeping{}.Note(&r, core.AppendNote(nil, ds))
+	kept, err := finishScript.Run(t.Context(), s.client, []string{key}, args[:]...).Int()
+	noError(t, err)
+	return kept == 1
+}
+
+// Who takes a claim over learns what has been stored under it, by whichever holder,
+// until it has an answer.
+func TestNotesAreTakenOver(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, s *Store) {
+		parcel := func(event int, endpoint string) core.Delivery {
+			return core.Delivery{Endpoint: endpoint, Event: &core.Event{Index: event}}
+		}
+		a, b, c := reservation("k", "a", "body"), reservation("k", "b", "body"), reservation("k", "c", "body")
+		begin(t, s, a)
+		for range 2 {
+			if !note(t, s, a, parcel(0, "ep_1"), parcel(0, "ep_2"), parcel(700, "ep_1")) {
+				t.Error("a note of its holder is not kept")
+			}
+		}
+		stored := core.Stored{0: {"ep_1": {}, "ep_2": {}}, 700: {"ep_1": {}}}
+		want := core.ReservationState{Kind: core.ReservationTakenOver, EventID: a.EventID, Stored: stored}
+		if diff := cmp.Diff(want, begin(t, s, a)); diff != "" {
+			t.Errorf("its holder again (-want +got):\n%s", diff)
+		}
+		endLease(t, s.client, "k")
+		for range 2 {
+			if diff := cmp.Diff(want, begin(t, s, b)); diff != "" {
+				t.Errorf("taken over (-want +got):\n%s", diff)
+			}
+		}
+		if note(t, s, a, parcel(1, "ep_1")) || !note(t, s, b, parcel(1, "ep_3")) {
+			t.Error("the first holder's note is kept, or the second's is not")
+		}
+		stored[1] = map[string]struct{}{"ep_3": {}}
+		endLease(t, s.client, "k")
+		if diff := cmp.Diff(want, begin(t, s, c)); diff != "" {
+			t.Errorf("taken over twice (-want +got):\n%s", diff)
+		}
+		noError(t, s.Finish(t.Context(), []core.Reservation{c}))
+		if diff := cmp.Diff(core.ReservationState{Kind: core.ReservationAnswered, Answer: c.Answer}, begin(t, s, a)); diff != "" {
+			t.Errorf("finished (-want +got):\n%s", diff)
+		}
+		if n := s.client.HLen(t.Context(), idempotencyKey("acme", "k")).Val(); n != 5 {
+			t.Errorf("%d fields of a finished claim, want 5: no notes", n)
+		}
+	})
+}
+
+// An event id is a key, too, and what is stored under it by one holder is another's
+// to finish, not to forget.
+func TestSameEventIDIsTakenOver(t *testing.T) {
+	t.Parallel()
+	s, client := setup(t)
+	a, b := reservation("k", "a", "body"), reservation("k", "b", "body")
+	b.EventID = a.EventID
+	begin(t, s, a)
+	endLease(t, client, "k")
+	if diff := cmp.Diff(core.ReservationState{Kind: core.ReservationTakenOver, EventID: a.EventID}, begin(t, s, b)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, s *Store) {

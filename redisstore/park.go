@@ -3,6 +3,7 @@ package redisstore
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,20 +43,33 @@ local function text(number) return string.format('%.0f', number) end
 `
 )
 
-// parkScript adds deliveries to a backlog and sees to it that somebody looks
-// there; it notes why. It adds all or, when Redis is full, nothing.
+// parkScript adds deliveries to a backlog and sees to it that somebody looks there; it
+// notes why. Each claim under which they are stored gets a note of its part. It adds all
+// or, when Redis is full or a claim is another's by now, nothing.
 //
 // A condition is noted when it is graver than the one there is, or as grave and
 // longer; catching up ends when a drain says so. One that has ended by itself is
 // none. What is known of the head of the backlog is kept.
 //
 // KEYS: backlogKey, waitingKey, ownersKey, conditionsKey, failingKey, sizesKey,
-// totalsKey, backlogBellKey. ARGV: member, endpoint id, condition or empty, failing
-// or empty, when to look in Unix ms or empty for at once, most deliveries, most
-// bytes, frames. Reply: how many deliveries are too many.
-var parkScript = redis.NewScript(luaBacklog + `
-local added = #ARGV - 7
-for i = 8, #ARGV do add(ARGV[i]) end
+// totalsKey, backlogBellKey, claims. ARGV: member, endpoint id, condition or empty,
+// failing or empty, when to look in Unix ms or empty for at once, most deliveries, most
+// bytes, frames, three for each claim as for keep. Reply: how many deliveries are too
+// many.
+var parkScript = redis.NewScript(luaKeep + luaBacklog + `
+local claims = #KEYS - 8
+local frames = #ARGV - 3 * claims
+for i = 1, claims do
+	if not held(KEYS[8 + i], ARGV[frames + 3 * i - 2]) then
+		return redis.error_reply('TAKENOVER a reservation is held by another request')
+	end
+end
+local added = frames - 7
+for i = 8, frames do add(ARGV[i]) end
+for i = 1, claims do
+	local a = frames + 3 * i - 2
+	pcall(keep, KEYS[8 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2]) -- what is added needs the rest, too
+end
 ` + luaParked + `
 return math.min(excess, count)
 `)
@@ -129,6 +143,10 @@ end
 // paused or failing endpoint when its condition says so. One that is above its bounds
 // is looked at once in any case.
 //
+// With the deliveries a note is kept that they are stored, for each reservation under
+// which they are, and none is stored for one that another request holds by now. That
+// cannot be done in a Redis Cluster.
+//
 // After an error parked tells which parkings are stored all the same. Of the others
 // some deliveries may be: repeating them may park them twice, which delivers them
 // twice. The error is never core.ErrNotStored, not even where Redis refused all: what
@@ -182,25 +200,42 @@ type parker struct {
 // add adds the scripts of a parking.
 func (k *parker) add(ctx context.Context, index int, p *core.Parking, e *frame.Encoder) error {
 	keys, head := k.s.parkArgs(p)
-	for ds := p.Deliveries; ; {
-		args, size := append(make([]any, 0, len(head)+min(len(ds), maxParkChunk)), head...), 0
-		for len(ds) > 0 && len(args) < len(head)+maxParkChunk && size < maxParkBytes {
-			encoded, err := e.Encode(ds[:1])
+	for from := 0; ; {
+		args, size, to := append(make([]any, 0, len(head)+min(len(p.Deliveries)-from, maxParkChunk)), head...), 0, from
+		for to < len(p.Deliveries) && to-from < maxParkChunk && size < maxParkBytes {
+			encoded, err := e.Encode(p.Deliveries[to : to+1])
 			if err != nil {
 				return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for a backlog", Err: err}
 			}
-			args, size, ds = append(args, bytes.Clone(encoded)), size+len(encoded), ds[1:]
+			args, size, to = append(args, bytes.Clone(encoded)), size+len(encoded), to+1
 		}
-		k.replies[index] = append(k.replies[index], k.b.run(ctx, parkScript, keys, args...))
+		claims, args := k.s.noteParked(p, from, to, keys, args)
+		k.replies[index] = append(k.replies[index], k.b.run(ctx, parkScript, claims, args...))
 		if k.size += size; k.size >= maxParkBytes {
 			if err := k.send(ctx); err != nil {
 				return err
 			}
 		}
-		if len(ds) == 0 {
+		if from = to; from == len(p.Deliveries) {
 			return nil
 		}
 	}
+}
+
+// noteParked adds to the keys and arguments of parkScript what notes that it stores p's
+// deliveries from from to before to.
+func (s *Store) noteParked(p *core.Parking, from, to int, keys []string, args []any) ([]string, []any) {
+	if !s.ordered {
+		return keys, args
+	}
+	keys = slices.Clip(keys)
+	for i := range p.Keyed {
+		if note := p.Keyed[i].Note(p.Deliveries, from, to); note != nil {
+			key, more := Keeping{}.Note(&p.Keyed[i].Reservation, note)
+			keys, args = append(keys, key), append(args, more[:]...)
+		}
+	}
+	return keys, args
 }
 
 // parkArgs returns the keys of parkScript and its arguments before the frames.

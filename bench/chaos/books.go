@@ -147,12 +147,14 @@ func (b *books) forge() {
 
 // refuse notes an answer that was no 202, and how long it took. open says that the
 // event may be stored all the same.
-func (b *books) refuse(seq uint64, took time.Duration, open, bare bool) {
+func (b *books) refuse(seqs []uint64, took time.Duration, open, bare bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refused++
-	if open {
-		b.events[seq-b.settled].offered++
+	for _, seq := range seqs {
+		if open {
+			b.events[seq-b.settled].offered++
+		}
 	}
 	b.refusal = max(b.refusal, took)
 	if bare {
@@ -169,10 +171,10 @@ func (b *books) unexpected(text string) {
 	}
 }
 
-func (b *books) giveUp() {
+func (b *books) giveUp(events int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.unconfirmed++
+	b.unconfirmed += events
 }
 
 // since counts the receipts after t.

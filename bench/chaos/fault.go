@@ -37,11 +37,12 @@ type plan struct {
 
 // streamPlan is an organization with its events and endpoints.
 type streamPlan struct {
-	rate      int // events/s
+	rate      int // events/s; with batch: requests/s
 	workers   int // requests under way at most; 0: 32
 	endpoints int
 	payload   int  // bytes of data; 0: 300
 	keyed     int  // one event in so many has an idempotency key from the first; 0: each
+	batch     int  // events of a request, under one key; 0: one, and no batch
 	fifo      bool // endpoints are served in strict order
 	proxied   bool // each endpoint is behind a proxy of its own
 }

@@ -21,6 +21,8 @@ func faults() []*fault {
 			promise: "lost 0, duplicated 0: a sender that is asked to end finishes what it began, and notes it"},
 		{number: 3, name: "gateway-kill", ci: true, once: true, run: gatewayKill,
 			promise: "lost 0, duplicated 0: an event that is offered again under its key comes once, wherever its request was when the gateway was killed"},
+		{number: 3, name: "gateway-kill-batches", once: true, run: gatewayKill, plan: plan{streams: []streamPlan{{rate: 20, workers: 8, batch: 600, endpoints: 1}, {rate: 4, workers: 8, batch: 300, endpoints: 1, fifo: true}}},
+			promise: "the same of batches that need several bundles, or whose deliveries go to a backlog"},
 		{number: 4, name: "redis-kill-always", ci: true, run: redisKill(10, 3), plan: plan{redis: lab.RedisOptions{Fsync: "always"}},
 			promise: "lost 0; duplicated 0: senders hold results until Redis is back"},
 		{number: 4, name: "redis-kill-everysec", run: redisKill(5, 2),

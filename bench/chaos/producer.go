@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,39 +71,59 @@ type producer struct {
 	*stream
 	client *fasthttp.HostClient
 	random *rand.Rand
-	buf    []byte
+	seqs   []uint64 // of the events of the request
+	buf    []byte   // its body
 }
 
-// offer publishes one event.
+// take begins another request.
+func (p *producer) take(start time.Time) {
+	p.seqs = p.seqs[:0]
+	for range max(p.plan.batch, 1) {
+		p.seqs = append(p.seqs, p.books.take())
+	}
+	if p.plan.batch == 0 {
+		p.buf = p.payloads.AppendEvent(p.buf[:0], p.seqs[0], start)
+		return
+	}
+	p.buf = append(p.buf[:0], '[')
+	for i, seq := range p.seqs {
+		if i > 0 {
+			p.buf = append(p.buf, ',')
+		}
+		p.buf = p.payloads.AppendEvent(p.buf, seq, start)
+	}
+	p.buf = append(p.buf, ']')
+}
+
+// offer publishes one event, or a batch of them.
 func (p *producer) offer(ctx context.Context) {
-	seq := p.books.take()
 	start := time.Now()
-	p.buf = p.payloads.AppendEvent(p.buf[:0], seq, start)
-	keyed := p.plan.keyed == 0 || seq%uint64(p.plan.keyed) == 0
+	p.take(start)
+	keyed := p.plan.keyed == 0 || p.seqs[0]%uint64(p.plan.keyed) == 0
 	for {
-		id, err := p.post(seq, keyed)
+		ids, err := p.post(keyed)
 		if err != nil {
 			p.books.unexpected(err.Error())
 			return
 		}
-		if id != "" {
-			p.books.accept(seq, id, time.Now())
+		if ids != nil {
+			p.accept(ids)
 			p.books.confirmed(time.Since(start))
-			if keyed && seq%againEvery == 0 {
-				if id, err := p.post(seq, true); err == nil && id != "" {
-					p.books.accept(seq, id, time.Now())
+			if keyed && p.random.IntN(againEvery) == 0 {
+				if ids, err := p.post(true); err == nil {
+					p.accept(ids)
 				}
 			}
 			return
 		}
 		if !keyed {
 			// It may be stored. Another event, which has a key, is offered in its place.
-			p.books.giveUp()
-			seq, keyed = p.books.take(), true
-			p.buf = p.payloads.AppendEvent(p.buf[:0], seq, start)
+			p.books.giveUp(len(p.seqs))
+			p.take(start)
+			keyed = true
 		}
 		if time.Since(start) > confirmTimeout || ctx.Err() != nil && time.Since(start) > confirmTimeout/2 {
-			p.books.giveUp()
+			p.books.giveUp(len(p.seqs))
 			return
 		}
 		// Sooner than Retry-After asks for: that is harder to bear.
@@ -110,37 +131,66 @@ func (p *producer) offer(ctx context.Context) {
 	}
 }
 
-// post makes one request. It returns the event's id, or "" when the event was not
+// accept notes what a 202 told.
+func (p *producer) accept(ids []string) {
+	now := time.Now()
+	for i, id := range ids {
+		p.books.accept(p.seqs[i], id, now)
+	}
+}
+
+// post makes one request. It returns the events' ids, or nil when they were not
 // confirmed; an error is an answer that must not come. Without a key it is one that
 // must not be repeated.
-func (p *producer) post(seq uint64, keyed bool) (string, error) {
+func (p *producer) post(keyed bool) ([]string, error) {
 	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(resp)
-	req.SetRequestURI(p.api + "/api/v1/events")
+	path := "/api/v1/events"
+	if p.plan.batch > 0 {
+		path += "/batch"
+	}
+	req.SetRequestURI(p.api + path)
 	req.Header.SetMethod(fasthttp.MethodPost)
 	req.Header.SetContentType("application/json")
 	req.Header.Set("Authorization", "Bearer "+p.key)
 	if keyed {
-		req.Header.Set("Idempotency-Key", "chaos-"+strconv.FormatUint(seq, 10))
+		req.Header.Set("Idempotency-Key", "chaos-"+strconv.FormatUint(p.seqs[0], 10))
 	}
 	req.SetBodyRaw(p.buf)
 	start := time.Now()
 	if err := p.client.Do(req, resp); err != nil {
-		p.books.refuse(seq, time.Since(start), true, false)
-		return "", nil
+		p.books.refuse(p.seqs, time.Since(start), true, false)
+		return nil, nil
 	}
 	switch status := resp.StatusCode(); status {
 	case fasthttp.StatusAccepted:
-		var answer struct{ ID string }
-		if err := json.Unmarshal(resp.Body(), &answer); err != nil || answer.ID == "" {
-			return "", fmt.Errorf("202 with %.200q", resp.Body())
-		}
-		return answer.ID, nil
+		return p.idsIn(resp.Body())
 	case fasthttp.StatusServiceUnavailable, fasthttp.StatusConflict: // not confirmed; being accepted
-		p.books.refuse(seq, time.Since(start), status != fasthttp.StatusConflict, len(resp.Header.Peek("Retry-After")) == 0)
-		return "", nil
+		p.books.refuse(p.seqs, time.Since(start), status != fasthttp.StatusConflict, len(resp.Header.Peek("Retry-After")) == 0)
+		return nil, nil
 	default:
-		return "", fmt.Errorf("%d %.200s", status, resp.Body())
+		return nil, fmt.Errorf("%d %.200s", status, resp.Body())
 	}
+}
+
+// idsIn returns the ids of the request's events.
+func (p *producer) idsIn(answer []byte) ([]string, error) {
+	type item struct{ ID string }
+	var one struct {
+		item
+		Data []item
+	}
+	err := json.Unmarshal(answer, &one)
+	if p.plan.batch == 0 {
+		one.Data = []item{one.item}
+	}
+	ids := make([]string, len(one.Data))
+	for i := range ids {
+		ids[i] = one.Data[i].ID
+	}
+	if err != nil || len(ids) != len(p.seqs) || slices.Contains(ids, "") {
+		return nil, fmt.Errorf("202 with %.200q", answer)
+	}
+	return ids, nil
 }

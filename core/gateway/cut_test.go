@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sealpost/sealpost/core"
@@ -50,7 +52,7 @@ func setupAccepting(t *testing.T) *accepting {
 		t.Fatal(err)
 	}
 	producer, err := queue.NewProducer(queue.ProducerOptions{
-		Options: queue.Options{Client: open(redisstore.ProfilePublish), Logger: quiet}, Finishing: redisstore.Finishing{},
+		Options: queue.Options{Client: open(redisstore.ProfilePublish), Logger: quiet}, Keeping: redisstore.Keeping{},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -123,39 +125,66 @@ func (a *accepting) endLeases() {
 	}
 }
 
-// idsOf returns the event ids of an answer.
-func idsOf(t *testing.T, answer string) []string {
+// deliveriesIn returns the event ids of an answer and how many deliveries it tells of
+// each.
+func deliveriesIn(t *testing.T, answer string) map[string]int {
 	t.Helper()
+	type item struct {
+		ID         string
+		Deliveries int
+	}
 	var one struct {
-		ID   string
-		Data []struct{ ID string }
+		item
+		Data []item
 	}
 	if err := json.Unmarshal([]byte(answer), &one); err != nil {
 		t.Fatal(err)
 	}
 	if one.ID != "" {
-		return []string{one.ID}
+		one.Data = append(one.Data, one.item)
 	}
-	var ids []string
+	deliveries := make(map[string]int)
 	for _, item := range one.Data {
-		ids = append(ids, item.ID)
+		deliveries[item.ID] = item.Deliveries
 	}
-	return ids
+	return deliveries
 }
 
-// stored returns how often each event stands in the queues, which it empties, and in
-// the backlogs.
+// wantOnce fails unless each of the deliveries of these events, and nothing else, is
+// stored once.
+func (a *accepting) wantOnce(accepted map[string]int) {
+	a.t.Helper()
+	stored := make(map[string]int)
+	again := 0
+	for delivery, times := range a.stored() {
+		id, _, _ := strings.Cut(delivery, " ")
+		stored[id]++
+		if times != 1 {
+			again++
+		}
+	}
+	if again > 0 {
+		a.t.Errorf("%d deliveries are stored more than once", again)
+	}
+	if diff := cmp.Diff(accepted, stored); diff != "" {
+		a.t.Errorf("deliveries of each event (-accepted +stored):\n%.2000s", diff)
+	}
+}
+
+// stored returns how often each delivery, named by its event and its endpoint, stands
+// in the queues, which it empties, and in the backlogs.
 func (a *accepting) stored() map[string]int {
 	a.t.Helper()
 	times := make(map[string]int)
 	var mu sync.Mutex
+	name := func(d *core.Delivery) string { return d.Event.ID + " " + d.Endpoint }
 	consumer, err := queue.NewConsumer(queue.ConsumerOptions{
 		Options: queue.Options{Client: a.direct, Logger: slog.New(slog.DiscardHandler)},
 		Handler: func(_ context.Context, b *core.Bundle) error {
 			mu.Lock()
 			defer mu.Unlock()
 			for i := range b.Deliveries {
-				times[b.Deliveries[i].Event.ID]++
+				times[name(&b.Deliveries[i])]++
 			}
 			return nil
 		},
@@ -188,7 +217,7 @@ func (a *accepting) stored() map[string]int {
 			if err != nil {
 				a.t.Fatal(err)
 			}
-			times[ds[0].Event.ID]++
+			times[name(&ds[0])]++
 		}
 	}
 	return times
@@ -208,43 +237,49 @@ func (a *accepting) waiting() int64 {
 
 // Wherever a connection to Redis breaks while a request is being accepted, and
 // wherever Redis is lost, the producer that repeats the request gets a 202, and its
-// events are stored once, and again only where more than one script stores them.
-// Never are they lost.
+// events are stored once, however many scripts store them.
 func TestCutsToRedis(t *testing.T) {
 	t.Parallel()
-	many := make([]string, 300)
+	many, mixed := make([]string, 300), make([]string, 600)
 	for i := range many {
 		many[i] = `{"type":"call.qualified","data":1}`
+	}
+	for i := range mixed { // two of three go to a backlog, two of three to the queue
+		mixed[i] = fmt.Sprintf(`{"type":"%s","data":1}`, []string{"call.qualified", "lead.created", "lead.updated"}[i%3])
 	}
 	for _, tt := range []struct {
 		name  string
 		path  string
 		body  func(key string) string
 		keyed bool // by a header
-		once  bool // each event is stored once, else once at least
 	}{
-		{name: "header", path: "/api/v1/events", keyed: true, once: true,
+		{name: "header", path: "/api/v1/events", keyed: true,
 			body: func(string) string { return `{"type":"call.qualified","data":1}` }},
-		{name: "id", path: "/api/v1/events", once: true,
+		{name: "id", path: "/api/v1/events",
 			body: func(key string) string { return fmt.Sprintf(`{"id":"%s","type":"call.qualified","data":1}`, key) }},
-		{name: "blob", path: "/api/v1/events", keyed: true, once: true,
+		{name: "blob", path: "/api/v1/events", keyed: true,
 			body: func(string) string { return noise }},
-		{name: "batch with header", path: "/api/v1/events/batch", keyed: true, once: true,
+		{name: "batch with header", path: "/api/v1/events/batch", keyed: true,
 			body: func(string) string { return "[" + strings.Join(many[:3], ",") + "]" }},
-		{name: "batch of ids", path: "/api/v1/events/batch", once: true, body: func(key string) string {
+		{name: "batch of ids", path: "/api/v1/events/batch", body: func(key string) string {
 			return fmt.Sprintf(`[{"id":"%s-a","type":"call.qualified","data":1},{"id":"%s-b","type":"call.qualified","data":1}]`, key, key)
 		}},
 		{name: "several tasks", path: "/api/v1/events/batch", keyed: true,
 			body: func(string) string { return "[" + strings.Join(many, ",") + "]" }},
 		{name: "backlog", path: "/api/v1/events", keyed: true,
 			body: func(string) string { return `{"type":"lead.created","data":1}` }},
+		{name: "tasks and backlogs", path: "/api/v1/events/batch", keyed: true,
+			body: func(string) string { return "[" + strings.Join(mixed, ",") + "]" }},
+		{name: "queue and backlog of one event", path: "/api/v1/events",
+			body: func(key string) string { return fmt.Sprintf(`{"id":"%s","type":"lead.updated","data":1}`, key) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			a := setupAccepting(t)
 			a.subscribe("call.qualified")
-			a.call("POST", "/api/v1/webhooks", `{"url":"https://b.example.com/","events":["lead.created"],"ordering":"fifo"}`).want(201, "")
-			var accepted []string
+			a.call("POST", "/api/v1/webhooks", `{"url":"https://b.example.com/","events":["lead.created","lead.updated"],"ordering":"fifo"}`).want(201, "")
+			a.call("POST", "/api/v1/webhooks", `{"url":"https://c.example.com/","events":["lead.updated"]}`).want(201, "")
+			accepted := make(map[string]int) // event id → deliveries
 			cuts := 0
 			for way, at := range []cut{
 				{}, {half: true}, {replies: true}, {replies: true, half: true}, {lose: true}, {lose: true, replies: true},
@@ -263,27 +298,36 @@ func TestCutsToRedis(t *testing.T) {
 					if again := a.offer(tt.path, tt.body(key), headers...); again != answer {
 						t.Errorf("%+v: answered %s, then %s", at, answer, again)
 					}
-					accepted = append(accepted, idsOf(t, answer)...)
+					maps.Copy(accepted, deliveriesIn(t, answer))
 				}
 			}
-			times := a.stored()
-			again := 0
-			for _, id := range accepted {
-				switch n := times[id]; {
-				case n == 0:
-					t.Errorf("the event %s was accepted and is lost", id)
-				case n > 1 && tt.once:
-					t.Errorf("the event %s stands %d times, want once", id, n)
-				case n > 1:
-					again++
-				}
+			a.wantOnce(accepted)
+			if cuts < 20 {
+				t.Errorf("%d cuts", cuts)
 			}
-			if len(times) != len(accepted) || cuts < 20 {
-				t.Errorf("%d events stored, %d accepted, after %d cuts", len(times), len(accepted), cuts)
-			}
-			t.Logf("%d cuts, %d events, %d of them again", cuts, len(accepted), again)
+			t.Logf("%d cuts, %d events", cuts, len(accepted))
 		})
 	}
+}
+
+// A producer that groups its events anew before it repeats them, each under its own
+// key, loses none.
+func TestCutsAndOtherBatches(t *testing.T) {
+	t.Parallel()
+	a := setupAccepting(t)
+	a.call("POST", "/api/v1/webhooks", `{"url":"https://b.example.com/","events":["lead.created"],"ordering":"fifo"}`).want(201, "")
+	accepted := make(map[string]int)
+	event := func(id string) string { return fmt.Sprintf(`{"id":"%s","type":"lead.created","data":1}`, id) }
+	for fired, n := true, 0; fired; n++ {
+		key := fmt.Sprintf("k%d", n)
+		a.cutter.arm(cut{replies: true, after: n, lose: true})
+		a.call("POST", "/api/v1/events/batch", "["+event(key+"-a")+","+event(key+"-b")+"]")
+		fired = a.cutter.disarm()
+		a.endLeases()
+		maps.Copy(accepted, deliveriesIn(t, a.offer("/api/v1/events/batch", "["+event(key+"-b")+","+event(key+"-c")+"]")))
+		maps.Copy(accepted, deliveriesIn(t, a.offer("/api/v1/events", event(key+"-a"))))
+	}
+	a.wantOnce(accepted)
 }
 
 // noise is an event that is too large, and too random, to ride in its task.
@@ -303,7 +347,7 @@ func TestCutsToProducers(t *testing.T) {
 	a := setupAccepting(t)
 	a.subscribe("call.qualified")
 	const body = `{"type":"call.qualified","data":1}`
-	var accepted []string
+	accepted := make(map[string]int)
 	for i, tt := range []struct {
 		request float64 // how much of it passes
 		answer  int64   // how many bytes of it, of about 200
@@ -333,17 +377,9 @@ func TestCutsToProducers(t *testing.T) {
 				t.Fatalf("%d %s", got.StatusCode, got.body)
 			}
 			if answer != "" {
-				accepted = append(accepted, idsOf(t, answer)...)
+				maps.Copy(accepted, deliveriesIn(t, answer))
 			}
 		}
 	}
-	times := a.stored()
-	for _, id := range accepted {
-		if times[id] != 1 {
-			t.Errorf("the event %s stands %d times, want once", id, times[id])
-		}
-	}
-	if len(times) != len(accepted) {
-		t.Errorf("%d events stored, %d accepted", len(times), len(accepted))
-	}
+	a.wantOnce(accepted)
 }

@@ -60,9 +60,10 @@ func (f *flush) claim(w *waiter) {
 			}
 			f.firsts[repeat{item.ID, item.Hash}] = out
 		}
-		events[i] = core.Event{ID: eventID(r, i, base), Type: item.Type, Body: item.Body, AcceptedAt: r.Arrived, MaxAge: item.MaxAge, Origin: r.Origin}
+		events[i] = core.Event{ID: eventID(r, i, base), Type: item.Type, Body: item.Body, AcceptedAt: r.Arrived, MaxAge: item.MaxAge, Origin: r.Origin, Index: i}
 		out.event = &events[i]
 		if own {
+			events[i].Index = 0 // alone under its key, which may come again in another batch
 			out.claim = f.reserve(r.Organization, idClaim+item.ID, item.Hash, item.ID)
 		}
 	}
@@ -129,6 +130,9 @@ func (f *flush) judge(w *waiter) {
 			w.answer = state.Answer
 		} else if state.Kind == core.ReservationTakenOver {
 			f.rename(w, state.EventID)
+			for i := range w.outcomes {
+				w.outcomes[i].before = state.Stored[i]
+			}
 		}
 		if w.err != nil || w.answer != nil {
 			for i := range w.outcomes {
@@ -151,6 +155,7 @@ func (f *flush) judge(w *waiter) {
 		} else if state.Kind == core.ReservationAnswered {
 			out.stored, out.event = state.Answer, nil
 		}
+		out.before = state.Stored[0]
 	}
 }
 

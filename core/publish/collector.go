@@ -36,7 +36,7 @@ type waiter struct {
 	outcomes     []outcome // parallel to request.Items
 	single       [1]outcome
 	deliveries   int         // that are to be stored
-	skipped      *core.Error // why nothing has been stored, nor will be
+	skipped      *core.Error // why nothing of it will be stored
 }
 
 func newWaiter() *waiter {

@@ -26,7 +26,9 @@
 //
 // Where the queue can, it keeps the answers of idempotency keys together with the
 // deliveries (keyed.go), so that a crash between Enqueue and Finish leaves no event
-// that its own key knows nothing of. Finish is for the others.
+// that its own key knows nothing of. Finish is for the others: what needs several
+// bundles, or backlogs, is stored with a note of each part, and who takes such a key
+// over stores only the rest.
 //
 // A request is answered once all its deliveries are confirmed. When the requests
 // of a flush make very many, Enqueue and Finish run once for each part of them, so

@@ -17,12 +17,16 @@ type outcome struct {
 	event      *core.Event // nil: nothing is to be delivered
 	deliveries int
 	claim      int         // index of the event's own reservation; none: -1
+	before     endpointSet // to which earlier holders of its reservation have stored it: they count among deliveries
 	first      *outcome    // of the same event earlier in the same batch: it speaks for this one
 	stored     []byte      // the first answer, when this is a repetition
 	err        *core.Error // the event's own error
 	failed     error       // the first delivery that is not confirmed
 	notStored  int         // deliveries that are certainly not stored
 }
+
+// endpointSet are ids of endpoints.
+type endpointSet = map[string]struct{}
 
 // nothingStored reports whether no delivery can have reached the queue.
 func (o *outcome) nothingStored() bool { return o.notStored == o.deliveries }
@@ -173,8 +177,8 @@ func (f *flush) match(ctx context.Context) {
 		}
 		for i := range w.outcomes {
 			if out := &w.outcomes[i]; out.event != nil {
-				out.deliveries = o.snapshot.byType[out.event.Type].count()
-				w.deliveries += out.deliveries
+				out.deliveries = o.snapshot.byType[out.event.Type].countWith(out.before)
+				w.deliveries += out.deliveries - len(out.before)
 			}
 		}
 		if w.deliveries > f.p.o.MaxDeliveries {
@@ -236,7 +240,7 @@ func (f *flush) enqueue(ctx context.Context, part []*waiter) {
 		for i := range w.outcomes {
 			if out := &w.outcomes[i]; out.event != nil {
 				m := f.mark()
-				f.fanOut(o, out)
+				f.fanOut(o, w, out)
 				f.keep(out.claim, m, out.compose)
 			}
 		}
@@ -245,17 +249,24 @@ func (f *flush) enqueue(ctx context.Context, part []*waiter) {
 	f.push(ctx)
 }
 
-func (f *flush) fanOut(o *organization, out *outcome) {
+// fanOut makes the deliveries of an event that are not stored yet.
+func (f *flush) fanOut(o *organization, w *waiter, out *outcome) {
 	to := o.snapshot.byType[out.event.Type]
 	for _, endpoint := range to.direct {
+		if _, ok := out.before[endpoint]; ok {
+			continue
+		}
 		f.deliveries = append(f.deliveries, core.Delivery{
 			ID: core.NewDeliveryID(out.event.AcceptedAt), Organization: o.name, Endpoint: endpoint, Event: out.event,
 			Bulk: f.line == lineBulk,
 		})
 		f.owners = append(f.owners, out)
 	}
+	claim := f.claimOf(w, out)
 	for _, p := range to.parked {
-		f.parkings.add(core.EndpointRef{Organization: o.name, ID: p.id}, p.look, out)
+		if _, ok := out.before[p.id]; !ok {
+			f.parkings.add(core.EndpointRef{Organization: o.name, ID: p.id}, p.look, out, claim)
+		}
 	}
 }
 

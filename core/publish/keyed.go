@@ -23,15 +23,31 @@ func (f *flush) mark() mark { return mark{queued: len(f.deliveries), parked: len
 
 // keep has the answer of a claim kept with all that fanOut has gathered since m, if
 // that goes to the queue: the answer is what the request or event gets when all of it
-// has been stored. What goes to backlogs is stored by another script.
+// has been stored. What goes to backlogs is stored by other scripts: then each keeps a
+// note of its part.
 func (f *flush) keep(claim int, m mark, answer func() []byte) {
 	now := f.mark()
-	if claim < 0 || now.queued == m.queued || now.parked != m.parked {
+	if claim < 0 || now.queued == m.queued {
 		return
 	}
-	f.claims[claim].Answer = answer()
+	if now.parked == m.parked {
+		f.claims[claim].Answer = answer()
+	}
 	f.keyed.all = append(f.keyed.all, core.Keyed{Reservation: f.claims[claim], From: m.queued, To: now.queued})
 	f.keyed.claims = append(f.keyed.claims, claim)
+}
+
+// claimOf returns the claim under which an event's deliveries are stored, nil if there
+// is none.
+func (f *flush) claimOf(w *waiter, out *outcome) *core.Reservation {
+	switch {
+	case out.claim >= 0:
+		return &f.claims[out.claim]
+	case w.claim >= 0:
+		return &f.claims[w.claim]
+	default:
+		return nil
+	}
 }
 
 // noteKept remembers which answers the queue has kept.

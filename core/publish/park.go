@@ -19,18 +19,28 @@ type parkings struct {
 
 func newParkings() parkings { return parkings{index: make(map[core.EndpointRef]int)} }
 
-// add makes a delivery of out's event.
-func (p *parkings) add(ref core.EndpointRef, look time.Duration, out *outcome) {
+// add makes a delivery of out's event, under a claim unless that is nil.
+func (p *parkings) add(ref core.EndpointRef, look time.Duration, out *outcome, claim *core.Reservation) {
 	i, ok := p.index[ref]
 	if !ok {
 		i = len(p.all)
 		p.index[ref] = i
 		p.all = append(p.all, core.Parking{Endpoint: ref, Due: core.DueAfter(out.event.AcceptedAt, look)})
 	}
-	p.all[i].Deliveries = append(p.all[i].Deliveries, core.Delivery{
+	parking := &p.all[i]
+	parking.Deliveries = append(parking.Deliveries, core.Delivery{
 		ID: core.NewDeliveryID(out.event.AcceptedAt), Organization: ref.Organization, Endpoint: ref.ID, Event: out.event,
 	})
 	p.owners = append(p.owners, out)
+	if claim == nil {
+		return
+	}
+	n := len(parking.Deliveries)
+	if last := len(parking.Keyed) - 1; last >= 0 && parking.Keyed[last].Owner == claim.Owner {
+		parking.Keyed[last].To = n
+	} else {
+		parking.Keyed = append(parking.Keyed, core.Keyed{Reservation: *claim, From: n - 1, To: n})
+	}
 }
 
 func (p *parkings) reset() {

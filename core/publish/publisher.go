@@ -29,7 +29,7 @@ const (
 
 	// minBudget is what a request must have left of its budget when its flush
 	// begins. With less it would be stored and still answered CodeUnavailable,
-	// and its repetition would be a duplicate.
+	// and its repetition, unless it has a key, would be a duplicate.
 	minBudget = 50 * time.Millisecond
 )
 
@@ -58,14 +58,16 @@ type Queue interface {
 	//
 	// Where it can it keeps the answers of reservations together with the deliveries
 	// of which they speak, and says so in keyed: neither is stored without the other,
-	// and nothing for a reservation that another request holds by now. keyed is in the
-	// order of its deliveries.
+	// and nothing for a reservation that another request holds by now. Where it cannot
+	// store all of them at once, or there is no answer yet, it keeps notes of what it
+	// stores, see core.Keyed. keyed is in the order of its deliveries.
 	EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed []core.Keyed) []error
 }
 
 // Backlog stores the deliveries of endpoints that are not sent to at once.
 type Backlog interface {
-	// Park adds deliveries to the backlogs of their endpoints, in their order. An
+	// Park adds deliveries to the backlogs of their endpoints, in their order, and
+	// where it can keeps notes with the reservations under which they are stored. An
 	// error is that of all of them, and like those of Queue certain only if it is
 	// core.ErrNotStored. What a backlog has in excess is the senders' business. It
 	// does not keep ps.

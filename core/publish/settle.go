@@ -12,7 +12,7 @@ const (
 	// closeTime bounds the closing of idempotency keys, and closeTry one of the two
 	// tries to keep answers. They have a time of their own: a confirmation that came at
 	// the end of the flush's budget must still be remembered, or the repetition of its
-	// request is a duplicate.
+	// request is a duplicate where no notes are kept, and waits for the lease elsewhere.
 	closeTime = 400 * time.Millisecond
 	closeTry  = 200 * time.Millisecond
 	closings  = 2
@@ -178,7 +178,7 @@ func (f *flush) closeClaims() {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), closeTime, errCloseTimeout)
 	defer cancel()
 	if err := closeAll(ctx, f.p.o.Store.Finish, f.finished); err != nil {
-		f.p.complain("answers to idempotency keys were not kept; a repetition may be delivered again under the same event id", err)
+		f.p.complain("answers to idempotency keys were not kept; a repetition waits until their lease ends, and in a Redis Cluster may be delivered again under the same event id", err)
 	}
 	if err := closeAll(ctx, f.p.o.Store.Release, f.released); err != nil {
 		f.p.complain("idempotency keys were not released; they are free when their lease ends", err)

@@ -33,7 +33,22 @@ type receivers struct {
 	parked []parked // those whose deliveries go to their backlog
 }
 
-func (r receivers) count() int { return len(r.direct) + len(r.parked) }
+// countWith returns how many endpoints get an event that has been stored for those in
+// before: they count although they may be gone by now.
+func (r receivers) countWith(before endpointSet) int {
+	n := len(before)
+	for _, id := range r.direct {
+		if _, ok := before[id]; !ok {
+			n++
+		}
+	}
+	for _, p := range r.parked {
+		if _, ok := before[p.id]; !ok {
+			n++
+		}
+	}
+	return n
+}
 
 // parked is an endpoint whose deliveries go to its backlog.
 type parked struct {

@@ -38,6 +38,7 @@ type stubStore struct {
 type stubClaim struct {
 	core.Reservation
 	until time.Time // end of the lease
+	notes []string
 	done  bool
 }
 
@@ -129,7 +130,7 @@ func (s *stubStore) reserveLocked(r core.Reservation) core.ReservationState {
 		return core.ReservationState{Kind: core.ReservationPending, RetryAfter: held.until.Sub(now)}
 	default:
 		held.Owner, held.until = r.Owner, now.Add(core.ReservationLease)
-		return core.ReservationState{Kind: core.ReservationTakenOver, EventID: held.EventID}
+		return core.ReservationState{Kind: core.ReservationTakenOver, EventID: held.EventID, Stored: core.ReadNotes(held.notes)}
 	}
 }
 
@@ -169,6 +170,14 @@ func (s *stubStore) finish(r *core.Reservation) bool {
 	return true
 }
 
+func (s *stubStore) note(r *core.Reservation, note []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if held := s.claims[r.Organization+" "+r.Key]; held != nil && held.Owner == r.Owner {
+		held.notes = append(held.notes, string(note))
+	}
+}
+
 func (s *stubStore) Release(ctx context.Context, rs []core.Reservation) error {
 	if s.releaseFunc != nil {
 		if err := s.releaseFunc(ctx); err != nil {
@@ -206,19 +215,26 @@ func (q *stubQueue) EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed 
 	if q.enqueueFunc != nil {
 		errs = q.enqueueFunc(ctx, ds)
 	}
-	q.keep(keyed, errs)
+	q.keep(ds, keyed, errs)
 	return errs
 }
 
-// keep keeps the answers of what is stored, if there is a store for them.
-func (q *stubQueue) keep(keyed []core.Keyed, errs []error) {
+// keep keeps the answers of what is stored, and notes of parts, if there is a store for
+// them.
+func (q *stubQueue) keep(ds []core.Delivery, keyed []core.Keyed, errs []error) {
 	if q.answers == nil {
 		return
 	}
 	for i := range keyed {
 		k := &keyed[i]
-		if errs == nil || !slices.ContainsFunc(errs[k.From:k.To], func(err error) bool { return err != nil }) {
+		if k.Answer != nil && (errs == nil || !slices.ContainsFunc(errs[k.From:k.To], func(err error) bool { return err != nil })) {
 			k.Noted = q.answers.finish(&k.Reservation)
+			continue
+		}
+		for n := k.From; n < k.To; n++ {
+			if errs == nil || errs[n] == nil {
+				q.answers.note(&k.Reservation, k.Note(ds, n, n+1))
+			}
 		}
 	}
 }
@@ -239,6 +255,7 @@ func (q *stubQueue) stored() []string {
 // stubBacklog remembers what was parked. parkFunc decides the answer.
 type stubBacklog struct {
 	parkFunc func(ctx context.Context, ps []core.Parking) error
+	notes    *stubStore // keeps notes of what is parked; nil: none is kept
 
 	mu    sync.Mutex
 	calls [][]core.Parking
@@ -255,6 +272,13 @@ func (b *stubBacklog) Park(ctx context.Context, ps []core.Parking) ([]core.Parke
 	if b.parkFunc != nil {
 		if err := b.parkFunc(ctx, ps); err != nil {
 			return nil, err
+		}
+	}
+	for i := range ps {
+		for k := range ps[i].Keyed {
+			if note := ps[i].Keyed[k].Note(ps[i].Deliveries, 0, len(ps[i].Deliveries)); b.notes != nil && note != nil {
+				b.notes.note(&ps[i].Keyed[k].Reservation, note)
+			}
 		}
 	}
 	return make([]core.Parked, len(ps)), nil

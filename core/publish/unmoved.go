@@ -68,7 +68,7 @@ func (f *flush) gatherUnmoved(o *organization) bool {
 			}
 			out.deliveries = len(to.direct)
 			w.deliveries += out.deliveries
-			f.fanOut(o, out)
+			f.fanOut(o, w, out)
 		}
 	}
 	return len(f.deliveries) > 0

@@ -7,23 +7,22 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/sealpost/sealpost/core"
 )
 
 // companions are the commands that travel with asynq's enqueue script in one
-// round trip: the blob before it, the bell after it, and answers, which become a part
-// of it. asynq knows nothing of them; they reach the client that it was given through
+// round trip: the blob before it, the bell after it, and answers and notes, which become
+// a part of it. asynq knows nothing of them; they reach the client that it was given through
 // the context.
 type companions struct {
 	blobKey string // "": no blob
 	blob    []byte
 	blobTTL time.Duration
-	bell    string       // key of the bell to ring if the task can run at once
-	keyed   []core.Keyed // whose answers are kept with the task
-	only    condition    // under which the task is stored; not with keyed
+	bell    string     // key of the bell to ring if the task can run at once
+	keep    []keepsake // kept with the task
+	only    condition  // under which the task is stored; not with keep
 
-	noted     bool  // the answers of keyed
+	noted     bool  // all of keep is kept
+	blobThere bool  // it has been written in this try, or was there
 	blobErr   error // why the blob was not written
 	scriptErr error // of the script; asynq turns it into text
 }
@@ -37,7 +36,7 @@ func withCompanions(ctx context.Context, c *companions) context.Context {
 // companionClient is the Redis client of the producer's asynq.Client.
 type companionClient struct {
 	redis.UniversalClient
-	noter   *noter // nil: no answers are kept
+	noter   *noter // nil: nothing is kept
 	unmoved *wrapping
 }
 
@@ -77,7 +76,7 @@ func (c *companionClient) Eval(ctx context.Context, script string, keys []string
 // is called with.
 func (c *companionClient) wrap(with *companions, keys []string, args []any) (*wrapping, []string, []any) {
 	switch {
-	case len(with.keyed) > 0:
+	case len(with.keep) > 0:
 		keys, args = c.noter.extend(keys, args, with)
 		return &c.noter.wrapping, keys, args
 	case with.only.key != "":
@@ -100,12 +99,16 @@ func (c *companionClient) run(ctx context.Context, with *companions, keys []stri
 		ring(ctx, pipe, with.bell, 1)
 	}
 	_, _ = pipe.Exec(ctx) // each command holds its own error
-	if len(with.keyed) > 0 {
-		with.noted = kept(cmd) == len(with.keyed)
+	if len(with.keep) > 0 {
+		with.noted = kept(cmd) == len(with.keep)
 	}
-	with.scriptErr, with.blobErr = cmd.Err(), nil
-	if blob != nil && !errors.Is(blob.Err(), redis.Nil) { // nil: it is there already
+	with.scriptErr = cmd.Err()
+	if blob != nil {
 		with.blobErr = blob.Err()
+		with.blobThere = with.blobThere || with.blobErr == nil || errors.Is(with.blobErr, redis.Nil)
+	}
+	if with.blobThere { // what a second pipeline after NOSCRIPT says of it does not matter
+		with.blobErr = nil
 	}
 	return cmd
 }

@@ -34,8 +34,9 @@
 //     back, not dropped.
 //
 // An answer to an idempotency key is stored inside asynq's script, so to speak
-// (noting.go): it and the task are there together or not at all. That is not so in a
-// Redis Cluster, nor where several bundles hold what the answer speaks of.
+// (noting.go): it and the task are there together or not at all. Where several bundles
+// hold what the answer speaks of, each is stored with a note of its part, so that who
+// repeats the request stores only the rest. That is not so in a Redis Cluster.
 //
 // # Ids
 //

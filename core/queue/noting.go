@@ -9,26 +9,35 @@ import (
 	"github.com/sealpost/sealpost/core"
 )
 
-// Finishing tells how the answer of a reservation is kept, so that it is kept by
-// the very script that stores a task: then neither is ever there without the other,
-// wherever a gateway dies or a connection breaks. The keys of both have to be within
-// reach of one script, which they are not in a Redis Cluster.
-type Finishing interface {
+// Keeping tells how the answer of a reservation is kept, or a note of the part of its
+// deliveries that a task holds, so that it is kept by the very script that stores the
+// task: then neither is ever there without the other, wherever a gateway dies or a
+// connection breaks. The keys of both have to be within reach of one script, which they
+// are not in a Redis Cluster.
+type Keeping interface {
 	// Lua defines the local functions held(key, a), which says whether the reservation
-	// is still its owner's, and finish(key, a, b, c), which keeps the answer and returns
-	// 1 if it has.
+	// is still its owner's, and keep(key, a, b, c), which keeps the answer or the note
+	// and returns 1 if it has.
 	Lua() string
-	// Claim returns their arguments for a reservation.
-	Claim(r *core.Reservation) (key string, args [3]any)
+	// Answer returns their arguments for a reservation and its answer.
+	Answer(r *core.Reservation) (key string, args [3]any)
+	// Note returns their arguments for a reservation and a note.
+	Note(r *core.Reservation, note []byte) (key string, args [3]any)
 }
 
-// notingLua runs asynq's script and then keeps the answers: whatever happens to
-// those, it must not make a failure of what has been stored. When a reservation is
+// keepsake is what is kept with a task for a reservation.
+type keepsake struct {
+	keyed *core.Keyed
+	note  []byte // nil: the answer
+}
+
+// notingLua runs asynq's script and then keeps the answers and notes: whatever happens
+// to those, it must not make a failure of what has been stored. When a reservation is
 // another's by now, nothing is stored: the other one stores it, or has.
 //
 // KEYS: asynq's; the key without which the task is good for nothing; the claims.
 // ARGV: asynq's; three for each claim; how many KEYS and ARGV are asynq's. Reply:
-// asynq's reply, and how many answers were kept; or an error.
+// asynq's reply, and how many answers and notes were kept; or an error.
 const notingLua = `
 %s
 local keys, args = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
@@ -44,42 +53,45 @@ local kept = 0
 if redis.call('EXISTS', KEYS[keys + 1]) == 1 then
 	for i = 1, #KEYS - keys - 1 do
 		local a = args + 3 * i - 2
-		local ok, n = pcall(finish, KEYS[keys + 1 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+		local ok, n = pcall(keep, KEYS[keys + 1 + i], ARGV[a], ARGV[a + 1], ARGV[a + 2])
 		if ok then kept = kept + n end
 	end
 end
 return {reply, kept}
 `
 
-// noter is the wrapping that keeps answers, too.
+// noter is the wrapping that keeps answers and notes, too.
 type noter struct {
 	wrapping
-	finishing Finishing
+	keeping Keeping
 }
 
-func newNoter(f Finishing) *noter {
-	return &noter{finishing: f, wrapping: wrapping{wrap: func(text string) string { return fmt.Sprintf(notingLua, f.Lua(), text) }}}
+func newNoter(k Keeping) *noter {
+	return &noter{keeping: k, wrapping: wrapping{wrap: func(text string) string { return fmt.Sprintf(notingLua, k.Lua(), text) }}}
 }
 
 // extend returns asynq's keys and arguments, of which the first key is the task, and
 // behind them what notingLua needs.
 func (n *noter) extend(keys []string, args []any, with *companions) ([]string, []any) {
-	keyed, needed := with.keyed, keys[0]
+	needed := keys[0]
 	if with.blobKey != "" {
 		needed = with.blobKey
 	}
-	allKeys := append(slices.Grow(slices.Clip(keys), 1+len(keyed)), needed)
-	allArgs := slices.Grow(slices.Clip(args), 3*len(keyed)+2)
-	for i := range keyed {
-		key, more := n.finishing.Claim(&keyed[i].Reservation)
+	allKeys := append(slices.Grow(slices.Clip(keys), 1+len(with.keep)), needed)
+	allArgs := slices.Grow(slices.Clip(args), 3*len(with.keep)+2)
+	for _, k := range with.keep {
+		key, more := n.keeping.Answer(&k.keyed.Reservation)
+		if k.note != nil {
+			key, more = n.keeping.Note(&k.keyed.Reservation, k.note)
+		}
 		allKeys = append(allKeys, key)
 		allArgs = append(allArgs, more[:]...)
 	}
 	return allKeys, append(allArgs, len(keys), len(args))
 }
 
-// kept makes asynq's reply of that of notingLua, and returns how many answers were
-// kept.
+// kept makes asynq's reply of that of notingLua, and returns how many answers and notes
+// were kept.
 func kept(cmd *redis.Cmd) int {
 	values, err := cmd.Slice()
 	if err != nil {
@@ -94,13 +106,18 @@ func kept(cmd *redis.Cmd) int {
 	return int(n)
 }
 
-// within returns those of keyed that speak of deliveries in p only. keyed is in
+// keepsakes returns what is kept with those of ds that are in p, for keyed, which is in
 // order.
-func within(keyed []core.Keyed, p part) []core.Keyed {
-	from, _ := slices.BinarySearchFunc(keyed, p.from, func(k core.Keyed, from int) int { return k.From - from })
-	to := from
-	for to < len(keyed) && keyed[to].To <= p.to {
-		to++
+func keepsakes(keyed []core.Keyed, ds []core.Delivery, p part) []keepsake {
+	first, _ := slices.BinarySearchFunc(keyed, p.from, func(k core.Keyed, from int) int { return k.To - from - 1 })
+	var keep []keepsake
+	for i := first; i < len(keyed) && keyed[i].From < p.to; i++ {
+		k := &keyed[i]
+		if k.Whole(p.from, p.to) {
+			keep = append(keep, keepsake{keyed: k})
+		} else if note := k.Note(ds, p.from, p.to); note != nil {
+			keep = append(keep, keepsake{k, note})
+		}
 	}
-	return keyed[from:to]
+	return keep
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -34,7 +35,7 @@ func (b *books) keeping(client redis.UniversalClient) *Producer {
 	b.t.Helper()
 	o := b.options()
 	o.Client = client
-	p, err := NewProducer(ProducerOptions{Options: o, Finishing: redisstore.Finishing{}})
+	p, err := NewProducer(ProducerOptions{Options: o, Keeping: redisstore.Keeping{}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -62,6 +63,18 @@ func (b *books) state(r *core.Reservation) core.ReservationState {
 		b.t.Fatal(err)
 	}
 	return states[0]
+}
+
+// takeOver asks for a claim in the name of another request after its lease.
+func (b *books) takeOver(r *core.Reservation) core.ReservationState {
+	b.t.Helper()
+	key, _ := redisstore.Keeping{}.Answer(r)
+	if err := b.client.HSet(b.t.Context(), key, "until", 1000).Err(); err != nil {
+		b.t.Fatal(err)
+	}
+	heir := *r
+	heir.Owner = core.NewToken()
+	return b.state(&heir)
 }
 
 // kept returns "key answer" for each claim that has its answer, and fails if it is
@@ -98,7 +111,7 @@ func TestAnswersAreKeptWithTheirTask(t *testing.T) {
 		{"blob", fanOut(event("evt_1", 0), 20), []core.Keyed{b.claim("b", 0, 20)}, []string{"b answer to b"}},
 		{"none", fanOut(event("evt_1", 0), 1), nil, nil},
 		{"two tasks, one answer each", wide, []core.Keyed{b.claim("c", 0, 200), b.claim("d", 200, 300)}, []string{"c answer to c", "d answer to d"}},
-		{"two tasks, one answer to both", wide, []core.Keyed{b.claim("e", 0, 300)}, nil},
+		{"two tasks, one answer to both", wide, []core.Keyed{b.claim("e", 0, 300)}, nil}, // see TestNotesOfTasks
 		{"one task, two answers", fanOut(event("evt_1", 0), 30), []core.Keyed{b.claim("f", 0, 10), b.claim("g", 20, 30)}, []string{"f answer to f", "g answer to g"}},
 	} {
 		before := b.allStats()[0].Pending
@@ -114,7 +127,57 @@ func TestAnswersAreKeptWithTheirTask(t *testing.T) {
 	}
 	without := []core.Keyed{b.claim("h", 0, 1)}
 	if errs := b.producer().EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 1), without); errs != nil || len(b.kept(without)) != 0 {
-		t.Errorf("without Finishing: %v, want no answer", errs)
+		t.Errorf("without Keeping: %v, want no answer", errs)
+	}
+}
+
+// What several tasks hold under one reservation is noted with each of them, and what
+// one holds of several reservations with each of those.
+func TestNotesOfTasks(t *testing.T) {
+	t.Parallel()
+	b := keepingBooks(t, shared.Database(t).Client(t))
+	p := b.keeping(b.client)
+	var ds []core.Delivery
+	for i, n := range []int{200, 100, 300} {
+		e := event(fmt.Sprint("evt_", i), 0)
+		e.Index = i
+		ds = append(ds, fanOut(e, n)...)
+	}
+	var want []int // deliveries in each task
+	for _, part := range split(ds) {
+		want = append(want, part.to-part.from)
+	}
+	if diff := cmp.Diff([]int{200, 100, 256, 44}, want); diff != "" {
+		t.Fatalf("tasks (-want +got):\n%s", diff)
+	}
+	without := b.claim("speaks of others, too", 200, 250)
+	without.Answer = nil
+	keyed := []core.Keyed{b.claim("one and a half", 0, 150), without, b.claim("rest", 250, 600)}
+	if errs := p.EnqueueKeyed(t.Context(), ds, keyed); errs != nil {
+		t.Fatal(errs)
+	}
+	for i, want := range []int{150, 50, 350} {
+		k := &keyed[i]
+		if k.Noted != (i == 0) {
+			t.Errorf("%s: noted %t", k.Key, k.Noted)
+		}
+		if i == 0 {
+			continue
+		}
+		state := b.takeOver(&k.Reservation)
+		got := 0
+		for i := k.From; i < k.To; i++ {
+			if _, ok := state.Stored[ds[i].Event.Index][ds[i].Endpoint]; ok {
+				got++
+			}
+		}
+		total := 0
+		for _, endpoints := range state.Stored {
+			total += len(endpoints)
+		}
+		if state.Kind != core.ReservationTakenOver || got != want || total != want {
+			t.Errorf("%s: %d of %d deliveries are noted, %d in all, want %d", k.Key, got, k.To-k.From, total, want)
+		}
 	}
 }
 
@@ -133,6 +196,12 @@ func TestLostClaimStoresNothing(t *testing.T) {
 	}
 	if kept := b.kept(keyed); kept != nil || b.allStats()[0].Pending != 0 {
 		t.Errorf("answers %v and %d tasks, want none", kept, b.allStats()[0].Pending)
+	}
+	wide := lost
+	wide.From, wide.To = 0, 300
+	errs = b.keeping(b.client).EnqueueKeyed(t.Context(), fanOut(event("evt_1", 0), 300), []core.Keyed{wide})
+	if len(errs) != 300 || !errors.Is(errs[0], core.ErrNotStored) || !errors.Is(errs[299], core.ErrNotStored) || b.allStats()[0].Pending != 0 {
+		t.Errorf("%d errors and %d tasks of a request that needs two, want none to be stored", len(errs), b.allStats()[0].Pending)
 	}
 	if state := b.state(&heir); state.Kind != core.ReservationGranted {
 		t.Errorf("its holder: %+v, want the claim granted", state)
@@ -200,6 +269,46 @@ func TestAnswersAreNeverAlone(t *testing.T) {
 				t.Errorf("%d tasks stored, want %d", stored, tt.stored)
 			}
 		})
+	}
+}
+
+// What a replica may not have is not what Redis has refused: its task is there, and its
+// blob stays.
+func TestUnconfirmedIsNotRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b := keepingBooks(t, server.Client(t))
+	at, err := redisstore.ParseURL(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redisstore.Open(at, redisstore.ProfilePublish)
+	t.Cleanup(func() { _ = client.Close() })
+	if err := redisstore.Confirm(client, redisstore.DurabilityReplica); err != nil {
+		t.Fatal(err)
+	}
+	client.AddHook(&faultHook{pipeline: func(ctx context.Context, cmds []redis.Cmder, next redis.ProcessPipelineHook) error {
+		n := len(cmds) - 1
+		wait, ok := cmds[n].(*redis.IntCmd)
+		if !ok || wait.Name() != "wait" {
+			return next(ctx, cmds)
+		}
+		err := next(ctx, cmds[:n])
+		wait.SetVal(1)
+		cmds[n-1].SetErr(redisError("OOM command not allowed")) // the write before it
+		return err
+	}})
+	p := b.keeping(client)
+	keyed := []core.Keyed{b.claim("k", 0, 20)}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	errs := p.EnqueueKeyed(ctx, fanOut(event("evt_1", 0), 20), keyed)
+	if len(errs) != 20 || errors.Is(errs[0], core.ErrNotStored) {
+		t.Fatalf("%d errors, want 20, and that they leave it open: %.200v", len(errs), errs)
+	}
+	blobs := b.client.Keys(t.Context(), "*:bundle:*").Val()
+	if stored := b.allStats()[0].Pending; stored != 1 || len(blobs) != 1 {
+		t.Errorf("%d tasks and the blobs %v, want one of each: there is an answer that speaks of them", stored, blobs)
 	}
 }
 

@@ -36,7 +36,7 @@ const (
 type ProducerOptions struct {
 	Options
 	TaskTimeout time.Duration // whole seconds, at least 1 s; 0: DefaultTaskTimeout
-	Finishing   Finishing     // keeps answers with tasks; nil: that is left to the caller
+	Keeping     Keeping       // keeps answers and notes with tasks; nil: that is left to the caller
 
 	// VersionKey returns the key with the version of an organization's endpoints; nil:
 	// EnqueueUnmoved stores nothing.
@@ -69,8 +69,8 @@ func NewProducer(o ProducerOptions) (*Producer, error) {
 		return nil, err
 	}
 	companions := &companionClient{UniversalClient: o.Client, unmoved: newUnmoved()}
-	if o.Finishing != nil {
-		companions.noter = newNoter(o.Finishing)
+	if o.Keeping != nil {
+		companions.noter = newNoter(o.Keeping)
 	}
 	p := &Producer{
 		o:       o,
@@ -96,18 +96,19 @@ func (p *Producer) Enqueue(ctx context.Context, ds []core.Delivery) []error {
 
 // EnqueueKeyed is Enqueue that keeps the answers of reservations with the deliveries
 // of which they speak, and notes in keyed for which it has: neither is stored without
-// the other. That can be done where these deliveries fit into one bundle, and not in a
-// Redis Cluster. A bundle with a reservation that another request has taken over
-// meanwhile is not stored. keyed is in the order of its deliveries, without overlaps.
-// After an error an answer may have been kept, too, but then what it speaks of is
-// stored.
+// the other. Where these deliveries do not fit into one bundle, or the answer speaks of
+// others, too, a note of its deliveries is kept with each bundle instead. Neither can be
+// done in a Redis Cluster. A bundle with a reservation that another request has taken
+// over meanwhile is not stored. keyed is in the order of its deliveries, without
+// overlaps. After an error an answer may have been kept, too, but then what it speaks of
+// is stored.
 func (p *Producer) EnqueueKeyed(ctx context.Context, ds []core.Delivery, keyed []core.Keyed) []error {
 	parts := split(ds)
 	failed := make([]error, len(parts))
 	ctx, cancel := withPatience(ctx)
 	defer cancel()
 	each(len(parts), parallelBundles, func(i int) {
-		failed[i] = p.sendBundle(ctx, ds[parts[i].from:parts[i].to], time.Time{}, extras{keyed: within(keyed, parts[i])})
+		failed[i] = p.sendBundle(ctx, ds[parts[i].from:parts[i].to], time.Time{}, extras{keep: keepsakes(keyed, ds, parts[i])})
 	})
 	var errs []error
 	for i, err := range failed {

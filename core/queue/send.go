@@ -24,8 +24,8 @@ const (
 
 // extras are what a bundle is stored with, or under. The zero value is nothing.
 type extras struct {
-	keyed []core.Keyed // whose answers are kept with the task, unless that cannot be done; whether they are is noted in them
-	only  condition    // under which it is stored
+	keep []keepsake // with the task, unless that cannot be done; whether answers are is noted in their Keyed
+	only condition  // under which it is stored
 }
 
 // send stores ds as one task, to be run at once or not before at. fresh says that
@@ -43,8 +43,8 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 		return &core.Error{Code: core.CodeTooLarge, Detail: "the event is too large for the queue", Err: err}
 	}
 	with := companions{bell: bellKey(queue), only: x.only}
-	if p.o.Finishing != nil && !p.o.isCluster() {
-		with.keyed = x.keyed
+	if p.o.Keeping != nil && !p.o.isCluster() {
+		with.keep = x.keep
 	}
 	var payload []byte
 	if len(ds) == 1 && len(encoded) <= maxInline {
@@ -69,8 +69,10 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 		p.metrics.unconfirmed.Inc()
 		return core.Unavailable("the queue did not confirm", fmt.Errorf("enqueue bundle %s: %w", id, err))
 	}
-	for i := range with.keyed {
-		with.keyed[i].Noted = with.noted
+	for _, k := range with.keep {
+		if k.note == nil { // a note is only a part of what the answer waits for
+			k.keyed.Noted = with.noted
+		}
 	}
 	p.metrics.bundles.Inc()
 	p.metrics.deliveries.Observe(float64(len(ds)))
@@ -83,7 +85,7 @@ func (p *Producer) send(ctx context.Context, queue, id string, ds []core.Deliver
 func (p *Producer) enqueue(ctx context.Context, task *asynq.Task, with *companions) error {
 	withCtx := withCompanions(ctx, with)
 	for try := 0; ; try++ {
-		with.noted, with.blobErr, with.scriptErr = false, nil, nil
+		with.noted, with.blobThere, with.blobErr, with.scriptErr = false, false, nil, nil
 		_, err := p.client.EnqueueContext(withCtx, task)
 		if err == nil || errors.Is(err, asynq.ErrTaskIDConflict) {
 			// A conflict is our own id: an earlier try, whose reply was lost,

@@ -86,7 +86,7 @@ func newBase(role string, at *redisSettings, admin *adminSettings, ring *sign.Ke
 	if err != nil {
 		return b, err
 	}
-	b.producer, err = queue.NewProducer(queue.ProducerOptions{Options: b.queueOptions(publishing), Finishing: redisstore.Finishing{}, VersionKey: redisstore.VersionKey})
+	b.producer, err = queue.NewProducer(queue.ProducerOptions{Options: b.queueOptions(publishing), Keeping: redisstore.Keeping{}, VersionKey: redisstore.VersionKey})
 	if err != nil {
 		return b, err
 	}
