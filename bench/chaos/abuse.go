@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sealpost/sealpost/core/gateway"
@@ -44,10 +45,13 @@ type abuse struct {
 
 // attack is what attackers share.
 type attack struct {
-	w     *world
-	addr  string        // of the gateway
-	key   string        // an API key of their own organization, which has no endpoints
-	ready chan struct{} // closed once the abuse is as bad as it gets
+	w     *world // nil in a process of attackers
+	addr  string // of the gateway
+	key   string // an API key of their own organization, which has no endpoints
+	quick bool
+	begun func(abuse string) // called once the abuse is as bad as it gets
+
+	dialled atomic.Int64 // connections tried
 
 	done atomic.Int64 // connections or requests made
 	mu   sync.Mutex
@@ -88,7 +92,7 @@ func (ab abuse) run(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	a := &attack{w: w, addr: strings.TrimPrefix(w.stack.API, "http://"), key: key, ready: make(chan struct{})}
+	a := &attack{w: w, addr: strings.TrimPrefix(w.stack.API, "http://"), key: key, quick: w.o.quick}
 	s := &strain{AcceptBefore: p99(before.accepts), ArrivalBefore: p99(before.arrivals), PingBefore: p99(before.pings)}
 	w.res.Strain = s
 	during, err := ab.strain(ctx, a, s)
@@ -96,7 +100,9 @@ func (ab abuse) run(ctx context.Context, w *world) error {
 		return err
 	}
 	s.Accept, s.Arrival, s.Ping = p99(during.accepts), p99(during.arrivals), p99(during.pings)
-	w.res.Injected = int(a.done.Load())
+	if w.res.Injected = int(a.done.Load()); w.res.Injected == 0 {
+		w.broken("the attack was none")
+	}
 	for _, text := range a.odd {
 		w.broken("%s", text)
 	}
@@ -108,7 +114,11 @@ func (ab abuse) run(ctx context.Context, w *world) error {
 func (ab abuse) strain(ctx context.Context, a *attack, s *strain) (*waits, error) {
 	attacked, stop := context.WithCancel(ctx)
 	defer stop()
-	failed := make(chan error, 1)
+	failed, ready := make(chan error, 1), make(chan struct{})
+	a.begun = func(abuse string) {
+		s.Abuse = abuse
+		close(ready)
+	}
 	watched, unwatch := context.WithCancel(attacked)
 	var wg, watching sync.WaitGroup
 	wg.Go(func() { failed <- ab.attack(attacked, a) })
@@ -118,7 +128,7 @@ func (ab abuse) strain(ctx context.Context, a *attack, s *strain) (*waits, error
 	defer wg.Wait()
 	defer stop()
 	select {
-	case <-a.ready:
+	case <-ready:
 	case err := <-failed:
 		return nil, errors.Join(errors.New("the attack ended early"), err)
 	}
@@ -205,8 +215,15 @@ const (
 
 // begin says that the abuse is as bad as it gets.
 func (a *attack) begin(abuse string, args ...any) {
-	a.w.res.Strain.Abuse = fmt.Sprintf(abuse, args...)
-	close(a.ready)
+	a.begun(fmt.Sprintf(abuse, args...))
+}
+
+// times returns how many of something there are to be.
+func (a *attack) times(full, quick int) int {
+	if a.quick {
+		return quick
+	}
+	return full
 }
 
 // crowd runs n attackers until ctx ends, each again and again.
@@ -232,7 +249,13 @@ func (a *attack) complain(format string, args ...any) {
 // dial opens a connection to the gateway that is closed when ctx ends. Nil: it
 // could not be, and a while has passed.
 func (a *attack) dial(ctx context.Context) (c net.Conn, hangUp func()) {
-	c, err := (&net.Dialer{Timeout: answerTimeout}).DialContext(ctx, "tcp", a.addr)
+	var err error
+	dialer := net.Dialer{Timeout: answerTimeout, LocalAddr: from(a.dialled.Add(1))}
+	c, err = dialer.DialContext(ctx, "tcp", a.addr)
+	if errors.Is(err, syscall.EADDRNOTAVAIL) { // not all of 127.0.0.0/8 is this machine here
+		dialer.LocalAddr = nil
+		c, err = dialer.DialContext(ctx, "tcp", a.addr)
+	}
 	if err != nil {
 		_ = sleep(ctx, time.Second)
 		return nil, nil
@@ -243,6 +266,20 @@ func (a *attack) dial(ctx context.Context) (c net.Conn, hangUp func()) {
 		unhook()
 		_ = c.Close()
 	}
+}
+
+// attackers is from how many addresses attackers come.
+const attackers = 200
+
+// from returns the address of attacker n, nil where there is only one. All of them
+// have this machine's kernel in common: from a single address it would search through
+// the ports of ten thousand connections for each new one, for milliseconds in which
+// nobody else runs on that processor.
+func from(n int64) net.Addr {
+	if runtime.GOOS != "linux" { // where all of 127.0.0.0/8 is the machine itself
+		return nil
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 1, 0, byte(1+n%attackers))}
 }
 
 // mostConnections is how many the gateway takes, with those that it is closing.

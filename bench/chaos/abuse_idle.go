@@ -3,15 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"os/exec"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,110 +18,31 @@ const (
 	// ownFiles is how many files the process that holds them needs beside.
 	ownFiles = 100
 
-	holderEnds = 10 * time.Second // at most, once it is told to
-
 	idleRate = 2500 // connections a second, until they are all there
 )
 
-// holdRole, as the first argument, makes this program a process that does nothing but
-// hold connections: `hold-connections ADDRESS COUNT`. In the process of the good
-// clients the collector would look through ten thousands of goroutines while these
-// wait, and what they wait for would be their own harness.
-const holdRole = "hold-connections"
-
-// held is what such a process says, as a line of JSON, once all connections are settled and
-// when it ends.
-type held struct {
-	Open int64    `json:"open"`
-	Shed int64    `json:"shed"`
-	Made int64    `json:"made"`
-	Odd  []string `json:"odd"` // what must not be
-}
-
 // idle opens more connections than the gateway takes and, where that was served,
 // makes one request on each and then none. What is refused comes again.
-func idle(ctx context.Context, a *attack) (err error) {
-	n := a.w.times(min(idleConnections, max(fileLimit()-ownFiles, 100)), 500)
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	holder := exec.Command(self, holdRole, a.addr, strconv.Itoa(n))
-	holder.Stderr = os.Stderr
-	end, err := holder.StdinPipe()
-	if err != nil {
-		return err
-	}
-	says, err := holder.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := holder.Start(); err != nil {
-		return err
-	}
-	unhook := context.AfterFunc(ctx, func() { _ = end.Close() })
-	defer func() {
-		unhook()
-		_ = end.Close()
-		stuck := time.AfterFunc(holderEnds, func() { _ = holder.Process.Kill() })
-		err = errors.Join(err, holder.Wait())
-		stuck.Stop()
-	}()
-	var h held
-	lines := json.NewDecoder(says)
-	if err := lines.Decode(&h); err != nil {
-		return fmt.Errorf("settling idle connections: %w", err)
-	}
-	a.begin("%d connections, of which %d are held, idle, and %d were shed", n, h.Open, h.Shed)
-	open, shed := h.Open, h.Shed
-	if err := lines.Decode(&h); err != nil {
-		return fmt.Errorf("holding idle connections: %w", err)
-	}
-	a.done.Add(h.Made)
-	for _, odd := range h.Odd {
-		a.complain("%s", odd)
-	}
-	if open > mostConnections {
-		a.complain("the gateway holds %d connections", open)
-	}
-	if open < int64(min(n, 1000)/2) {
-		a.complain("the gateway holds %d of %d connections only", open, n)
-	}
-	if n > mostConnections && shed == 0 {
-		a.complain("none of %d connections was shed", n)
-	}
-	return nil
-}
-
-// holdConnections is the process of holdRole. It ends when its standard input does.
-func holdConnections(args []string) error {
-	if len(args) != 2 {
-		return fmt.Errorf("%s needs an address and a count", holdRole)
-	}
-	n, err := strconv.Atoi(args[1])
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() { // ends with the process
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	a := &attack{addr: args[0]}
+func idle(ctx context.Context, a *attack) error {
+	n := a.times(min(idleConnections, max(fileLimit()-ownFiles, 100)), 500)
 	var open, shed, settled atomic.Int64
-	say := func() error {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return json.NewEncoder(os.Stdout).Encode(held{Open: open.Load(), Shed: shed.Load(), Made: a.done.Load(), Odd: a.odd})
-	}
 	var wg sync.WaitGroup
 	a.crowd(ctx, &wg, n, func(ctx context.Context, i int) { a.hold(ctx, i, &open, &shed, &settled) })
 	a.await(ctx, func() bool { return settled.Load() >= int64(n) })
 	_ = sleep(ctx, 3*time.Second) // what opening them left to do is done
-	err = say()
+	held := open.Load()
+	a.begin("%d connections, of which %d are held, idle, and %d were shed", n, held, shed.Load())
+	if held > mostConnections {
+		a.complain("the gateway holds %d connections", held)
+	}
+	if held < int64(min(n, 1000)/2) {
+		a.complain("the gateway holds %d of %d connections only", held, n)
+	}
+	if n > mostConnections && shed.Load() == 0 {
+		a.complain("none of %d connections was shed", n)
+	}
 	wg.Wait()
-	return errors.Join(err, say())
+	return nil
 }
 
 // hold keeps connection i open.

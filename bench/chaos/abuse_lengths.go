@@ -76,7 +76,7 @@ func (a *attack) lies() []lie {
 // contradictory things: each answer must be that of an honest parser.
 func lyingLengths(ctx context.Context, a *attack) error {
 	lies := a.lies()
-	announcers := a.w.times(1000, 100)
+	announcers := a.times(1000, 100)
 	announced := []string{
 		a.head("POST", "/api/v1/events/batch", "Content-Length: 5242880") + "[",
 		a.head("POST", "/api/v1/events/batch", "Content-Length: 9223372036854775807") + "[",

@@ -22,7 +22,7 @@ const (
 // slowRequests keeps 2,000 requests under way that never end, a byte a second: heads,
 // bodies with and without a length, with a good API key and with none.
 func slowRequests(ctx context.Context, a *attack) error {
-	n := a.w.times(slowConnections, 200)
+	n := a.times(slowConnections, 200)
 	kinds := []string{
 		"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-Slow: ",
 		a.head("POST", "/api/v1/events", "Content-Length: 200000") + `{"type":"`,
@@ -44,7 +44,7 @@ func slowRequests(ctx context.Context, a *attack) error {
 		defer open.Add(-1)
 		began := time.Now()
 		drip(c, kinds[i%len(kinds)])
-		if took := time.Since(began); took > mostOpen && !a.w.o.quick {
+		if took := time.Since(began); took > mostOpen && !a.quick {
 			a.complain("a slow request was served for %v", took)
 		}
 	})
@@ -79,10 +79,13 @@ func (a *attack) head(method, path string, headers ...string) string {
 	return s + "\r\n"
 }
 
-// await waits until the attack is under way, half a minute at most: what cannot be
-// reached is reported as it is.
+// await waits until the attack is under way, half a minute at most.
 func (a *attack) await(ctx context.Context, reached func() bool) {
-	for end := time.Now().Add(30 * time.Second); !reached() && time.Now().Before(end); {
+	for end := time.Now().Add(30 * time.Second); !reached(); {
+		if time.Now().After(end) {
+			a.complain("the attack is not under way after half a minute")
+			return
+		}
 		if sleep(ctx, 50*time.Millisecond) != nil {
 			return
 		}

@@ -32,9 +32,9 @@ type options struct {
 func main() { os.Exit(run(os.Args[1:], os.Stdout)) }
 
 func run(args []string, out io.Writer) int {
-	if len(args) > 0 && args[0] == holdRole {
+	if len(args) > 0 && args[0] == attackRole {
 		raiseFileLimit()
-		if err := holdConnections(args[1:]); err != nil {
+		if err := attackApart(args[1:]); err != nil {
 			fmt.Fprintln(os.Stderr, "chaos:", err)
 			return 1
 		}
