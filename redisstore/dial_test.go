@@ -1,7 +1,9 @@
 package redisstore
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,6 +30,30 @@ func TestClosedConnectionsAreLeftAlone(t *testing.T) {
 		stats := client.(*redis.Client).PoolStats()
 		if stats.StaleConns != 1 || stats.TotalConns != 1 {
 			t.Errorf("%s: %+v, want one stale connection and its successor", name, stats)
+		}
+	}
+}
+
+// A connection whose last command's deadline has passed while it lay idle is as good as
+// before.
+func TestIdleConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, url := range map[string]string{"tcp": server.URL(), "unix": server.UnixURL()} {
+		at, err := ParseURL(url)
+		noError(t, err)
+		at.PoolSize = 1
+		client := Open(at, ProfileStore)
+		defer client.Close()
+		for range 3 {
+			const patience = 200 * time.Millisecond
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			noError(t, client.Ping(ctx).Err())
+			cancel()
+			time.Sleep(patience + 10*time.Millisecond)
+		}
+		if stats := client.(*redis.Client).PoolStats(); stats.StaleConns != 0 || stats.Misses != 1 {
+			t.Errorf("%s: %+v, want one connection for all", name, stats)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Conn is a connection over TCP or a Unix stream socket, as package net has it but
@@ -21,6 +22,8 @@ type Conn struct {
 // transfer is one direction of a connection.
 type transfer struct {
 	sync.Mutex // one after the other, as in package net
+
+	deadline deadline
 
 	// Of the transfer that is running.
 	b   []byte
@@ -44,11 +47,39 @@ func Wrap(c net.Conn) net.Conn {
 	}
 	w := &Conn{Conn: c, raw: raw}
 	w.reader.step, w.writer.step = w.reader.read, w.writer.write
+	w.reader.deadline.set, w.writer.deadline.set = c.SetReadDeadline, c.SetWriteDeadline
 	return w
 }
 
-// SyscallConn implements syscall.Conn.
+// SyscallConn implements syscall.Conn. What waits by it may be told early that a
+// deadline has passed, unless there is none; Read and Write know.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error {
+	t = monotonic(t)
+	r, w := &c.reader.deadline, &c.writer.deadline
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch reads, writes := r.note(t), w.note(t); {
+	case reads && writes:
+		return c.Conn.SetDeadline(t)
+	case reads:
+		return r.set(t)
+	case writes:
+		return w.set(t)
+	default:
+		return nil
+	}
+}
+
+// SetReadDeadline implements net.Conn. On a closed connection it may return nil.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.reader.deadline.want(t) }
+
+// SetWriteDeadline implements net.Conn, likewise.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.writer.deadline.want(t) }
 
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
@@ -81,6 +112,9 @@ func (t *transfer) run(b []byte, wait func(step func(uintptr) bool) error) (int,
 	defer t.Unlock()
 	t.b, t.n, t.err = b, 0, nil
 	err := wait(t.step)
+	for t.deadline.goesOn(err) {
+		err = wait(t.step)
+	}
 	t.b = nil
 	if t.err != nil {
 		err = t.err

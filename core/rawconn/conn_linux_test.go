@@ -219,3 +219,126 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("%v allocations for a write and a read", got)
 	}
 }
+
+// A deadline that is put off is not kept at its earlier time, and one that is brought
+// forward, or removed, is at once: whatever the poller has been told.
+func TestDeadlines(t *testing.T) {
+	t.Parallel()
+	const soon, far = 20 * time.Millisecond, time.Hour
+	read := func(c net.Conn) error { _, err := c.Read(make([]byte, 1)); return err }
+	for _, tt := range []struct {
+		name  string
+		set   func(c *Conn) // before the read
+		then  func(c *Conn) // while it waits, after the first deadline
+		sent  bool          // afterwards something to be read
+		fails bool
+	}{
+		{name: "put off", set: func(c *Conn) { in(c, soon); in(c, far) }, sent: true},
+		{name: "put off twice", set: func(c *Conn) { in(c, soon); in(c, 2*soon); in(c, far) }, sent: true},
+		{name: "put off while it waits", set: func(c *Conn) { in(c, 10*soon); in(c, 11*soon) }, then: func(c *Conn) { in(c, far) }, sent: true},
+		{name: "removed", set: func(c *Conn) { in(c, soon); _ = c.SetReadDeadline(time.Time{}) }, sent: true},
+		{name: "set when the poller's has passed", set: func(c *Conn) { in(c, soon); time.Sleep(2 * soon); in(c, far) }, sent: true},
+		{name: "passed", set: func(c *Conn) { in(c, soon) }, fails: true},
+		{name: "put off, and passed", set: func(c *Conn) { in(c, soon); in(c, 3*soon) }, fails: true},
+		{name: "brought forward", set: func(c *Conn) { in(c, far); in(c, soon) }, fails: true},
+		{name: "brought forward while it waits", set: func(c *Conn) { in(c, soon); in(c, far) }, then: func(c *Conn) { in(c, -soon) }, fails: true},
+		{name: "in the past", set: func(c *Conn) { in(c, far); in(c, -soon) }, sent: true, fails: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			x, peer := pair(t, "tcp")
+			c := wrapped(t, x)
+			tt.set(c)
+			if tt.fails && tt.sent { // what there is to be read comes too late
+				_, _ = peer.Write([]byte("x"))
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if err := read(c); errors.Is(err, os.ErrDeadlineExceeded) != tt.fails || !tt.fails && err != nil {
+					t.Errorf("Read: %v, want that its deadline has passed: %t", err, tt.fails)
+				}
+			})
+			if tt.then != nil {
+				time.Sleep(soon)
+				tt.then(c)
+			}
+			if tt.sent {
+				time.Sleep(15 * soon)
+				_, _ = peer.Write([]byte("x"))
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// A deadline without a reading of the monotonic clock, as go-redis makes them, is kept by
+// that clock all the same: a wait whose deadline has passed does not go on when the wall
+// clock says that there is time left.
+func TestDeadlineOfWallClock(t *testing.T) {
+	t.Parallel()
+	told := 0
+	d := deadline{set: func(time.Time) error { told++; return nil }}
+	for _, wall := range []time.Time{time.Now().Add(-time.Second).Round(0), time.Unix(0, time.Now().UnixNano())} {
+		if err := d.want(wall); err != nil {
+			t.Fatal(err)
+		}
+		if d.wanted == d.wanted.Round(0) {
+			t.Errorf("%v is kept without a monotonic reading", d.wanted)
+		}
+		if late := time.Since(d.wanted) - time.Since(wall); late.Abs() > time.Second {
+			t.Errorf("%v became %v", wall, d.wanted)
+		}
+	}
+	time.Sleep(time.Millisecond)
+	if d.goesOn(os.ErrDeadlineExceeded) || told != 1 {
+		t.Errorf("the wait goes on, or the poller was told %d times", told)
+	}
+	if err := d.want(time.Time{}); err != nil || !d.wanted.IsZero() || !d.armed.IsZero() {
+		t.Errorf("%+v, want no deadline", d.wanted)
+	}
+}
+
+// in sets the deadline of reads to so long after now.
+func in(c *Conn, d time.Duration) { _ = c.SetReadDeadline(time.Now().Add(d)) }
+
+// A write whose deadline is put off goes on where it was.
+func TestWriteDeadlinePutOff(t *testing.T) {
+	t.Parallel()
+	x, peer := pair(t, "tcp")
+	c := wrapped(t, x)
+	sent := make([]byte, 16<<20)
+	_, _ = rand.Read(sent)
+	_ = c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+	_ = c.SetDeadline(time.Now().Add(time.Hour))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if n, err := c.Write(sent); n != len(sent) || err != nil {
+			t.Errorf("Write: %d, %v", n, err)
+		}
+	})
+	time.Sleep(60 * time.Millisecond)
+	got := make([]byte, len(sent))
+	if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("Read: %v, as sent: %t", err, bytes.Equal(got, sent))
+	}
+	wg.Wait()
+}
+
+// Where there is no deadline any more, who waits for the descriptor itself is not told
+// of one that has passed.
+func TestNoDeadlineOfDescriptor(t *testing.T) {
+	t.Parallel()
+	x, _ := pair(t, "tcp")
+	c := wrapped(t, x)
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		in(c, -time.Second)
+		_ = c.SetDeadline(time.Time{})
+		if err := raw.Read(func(uintptr) bool { return true }); err != nil {
+			t.Errorf("Read: %v", err)
+		}
+	}
+}

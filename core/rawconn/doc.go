@@ -14,4 +14,7 @@
 // set then, any other system call, or a garbage collection: so after a pause it may
 // be that long, in our programs a second, until it does so again. Processors that
 // have nothing to do help themselves to what waits meanwhile.
+//
+// Nor is the poller told of each deadline, on Linux: a later one than it knows is looked
+// at when that has passed.
 package rawconn
