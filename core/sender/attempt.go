@@ -26,6 +26,9 @@ const clockSlack = time.Second
 // too old meanwhile.
 const maxSignings = 3
 
+// quickToSign is how many bytes are signed in less than a millisecond, in all.
+const quickToSign = 64 << 10
+
 // errPanic says that an attempt panicked. It concerns its delivery alone.
 var errPanic = errors.New("panic in an attempt")
 
@@ -89,11 +92,17 @@ func (s *Sender) deliver(l lease, d *core.Delivery, via way) *verdict {
 
 // ready returns the record to send d under, or the verdict if it cannot be sent.
 func (s *Sender) ready(l lease, d *core.Delivery, via way) (*record, *verdict) {
-	if now := s.now(); s.expired(d, via, now) {
+	now := s.now()
+	if s.expired(d, via, now) {
 		return nil, ended(d, core.ReasonExpired, now)
 	}
-	rec, err := s.record(l.ctx, d)
-	switch now := s.now(); {
+	var err error
+	rec := s.records.cached(d.Ref(), now)
+	if rec == nil || rec.endpoint != nil && !rec.endpoint.Enabled {
+		rec, err = s.record(l.ctx, d)
+		now = s.now()
+	}
+	switch {
 	case err != nil:
 		return nil, open(fmt.Errorf("read endpoint record: %w", err))
 	case rec.endpoint == nil:
@@ -108,13 +117,13 @@ func (s *Sender) ready(l lease, d *core.Delivery, via way) (*record, *verdict) {
 		return nil, parked(d, core.Condition{}, time.Time{})
 	}
 	if via == express {
-		if c, parks := s.health.parks(rec.endpoint, s.now()); parks {
+		if c, parks := s.health.parks(rec.endpoint, now); parks {
 			return nil, parked(d, c, time.Time{})
 		}
 	}
 	if rec.targetErr != nil {
 		// The URL was accepted under other rules than those in force now.
-		now, res := s.now(), egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
+		res := egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
 		return nil, s.judge(d, rec, &res, via, now, now)
 	}
 	return rec, nil
@@ -152,7 +161,7 @@ func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
 	a.lease, a.d, a.rec, a.trace = nil, nil, nil, nil
 	s.attempts.Put(a)
 
-	ended := s.now()
+	ended := began.Add(res.Total)
 	if !res.Started && res.Status == 0 && res.Reason == "" {
 		return s.unwritten(d, rec, res.Err, via, ended)
 	}
@@ -200,10 +209,10 @@ func (a *attempt) write(m *egress.Message) error {
 		return errLeaseLost
 	}
 	for range maxSignings {
-		if err := a.refresh(); err != nil {
+		now, err := a.refresh()
+		if err != nil {
 			return err
 		}
-		now := a.s.now()
 		if late(a.d, a.rec, now) {
 			return errTooOld
 		}
@@ -212,27 +221,30 @@ func (a *attempt) write(m *egress.Message) error {
 			return err
 		}
 		m.Header, m.Body = header, a.d.Event.Body
-		if a.rec.fresh(a.s.now()) { // signing a large body for many secrets takes its time
+		// Signing a large body for many secrets takes its time.
+		if len(m.Body)*len(a.rec.keys) <= quickToSign || a.rec.fresh(a.s.now()) {
 			return nil
 		}
 	}
 	return errNoRecord
 }
 
-// refresh reads the record again if it is too old to begin under, and returns
-// errChanged if the request may no longer be sent, or not there.
-func (a *attempt) refresh() error {
-	for !a.rec.fresh(a.s.now()) {
+// refresh reads the record again if it is too old to begin under, and returns when it
+// was not, or errChanged if the request may no longer be sent, or not there.
+func (a *attempt) refresh() (now time.Time, err error) {
+	for {
+		if now = a.s.now(); a.rec.fresh(now) {
+			return now, nil
+		}
 		rec, err := a.s.records.get(a.lease, a.d.Ref())
 		if err != nil {
-			return fmt.Errorf("%w: %w", errNoRecord, err)
+			return now, fmt.Errorf("%w: %w", errNoRecord, err)
 		}
 		if rec.endpoint == nil || !rec.endpoint.Enabled || rec.endpoint.URLRevision != a.rec.endpoint.URLRevision {
-			return errChanged
+			return now, errChanged
 		}
 		a.rec = rec
 	}
-	return nil
 }
 
 // appendHeader appends the headers of Standard Webhooks 1.0.0, with a signature

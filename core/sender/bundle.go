@@ -133,16 +133,19 @@ func (r *run) startWorker() {
 
 // work sends delivery i, and what follows it in its lane.
 func (r *run) work(l *lane, i int) {
-	since, ok := r.s.now(), true
+	since := r.s.now()
 	w := r.s.overtime.add(r)
 	defer r.s.overtime.remove(w)
-	for ok {
+	for now := since; ; now = r.s.now() {
 		d := &r.b.Deliveries[i]
-		w.start(d, r.s.now())
+		w.start(d, now)
 		v := r.s.turn(r.lease, d, express)
 		v.index, v.overtime = i, r.s.overtime.stop(w)
 		mayStart := r.ctx.Err() == nil && !r.s.isDraining()
-		i, ok = r.lanes.next(l, v, mayStart, since, r.s.now)
+		var ok bool
+		if i, ok = r.lanes.next(l, v, mayStart, since, r.s.now); !ok {
+			return
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func newRecords(store store, signer *signers, drop func(*egress.Target), now fun
 
 // get returns a record that is fresh, read again if need be.
 func (r *records) get(ctx context.Context, ref core.EndpointRef) (*record, error) {
-	if rec := r.cached(ref); rec != nil {
+	if rec := r.cached(ref, r.now()); rec != nil {
 		return rec, nil
 	}
 	found, err := r.fetch(ctx, []core.EndpointRef{ref})
@@ -107,11 +107,11 @@ func (r *records) prefetch(ctx context.Context, refs []core.EndpointRef) error {
 	return err
 }
 
-// cached returns the known record if it is fresh, else nil.
-func (r *records) cached(ref core.EndpointRef) *record {
+// cached returns the known record if it is fresh at now, else nil.
+func (r *records) cached(ref core.EndpointRef, now time.Time) *record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rec, ok := r.known.get(ref); ok && rec.fresh(r.now()) {
+	if rec, ok := r.known.get(ref); ok && rec.fresh(now) {
 		return rec
 	}
 	return nil

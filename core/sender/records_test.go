@@ -61,7 +61,7 @@ func TestRecordAgeCountsFromTheBeginOfTheRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Millisecond)
-		if f.records.cached(ref) != nil {
+		if f.records.cached(ref, f.records.now()) != nil {
 			t.Error("a record of 200 ms is taken for fresh")
 		}
 		delay = core.RecordLifetime
@@ -167,7 +167,7 @@ func TestYoungerReadStays(t *testing.T) {
 			t.Errorf("the younger read = %+v, %v; want none", rec, err)
 		}
 		wg.Wait()
-		if rec := f.records.cached(ref); rec == nil || rec.endpoint != nil {
+		if rec := f.records.cached(ref, f.records.now()); rec == nil || rec.endpoint != nil {
 			t.Errorf("known is %+v; want that there is none", rec)
 		}
 	})

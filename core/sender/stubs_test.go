@@ -276,7 +276,9 @@ type stubPoster struct {
 	highest  int
 }
 
-func (p *stubPoster) Post(_ context.Context, _ time.Time, t *egress.Target, compose egress.Compose) egress.Result {
+func (p *stubPoster) Post(_ context.Context, _ time.Time, t *egress.Target, compose egress.Compose) (res egress.Result) {
+	began := time.Now()
+	defer func() { res.Total = time.Since(began) }()
 	p.enter(1)
 	defer p.enter(-1)
 	if p.connect != nil {
@@ -296,7 +298,7 @@ func (p *stubPoster) Post(_ context.Context, _ time.Time, t *egress.Target, comp
 	if p.answer == nil {
 		return egress.Result{Status: 200, Started: true}
 	}
-	res := p.answer(req)
+	res = p.answer(req)
 	res.Started = true
 	return res
 }
