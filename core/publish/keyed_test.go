@@ -82,6 +82,16 @@ func TestAnswersToParkedEventsAreKeptLater(t *testing.T) {
 	}
 }
 
+// storedBy returns "event endpoint" of what is in the queue and in b's backlog, sorted.
+func storedBy(queue *stubQueue, backlog *stubBacklog) []string {
+	stored := queue.stored()
+	for _, id := range backlog.of("b") {
+		stored = append(stored, id+" b")
+	}
+	slices.Sort(stored)
+	return stored
+}
+
 // Who takes over a request of which a part is stored, in the queue or in backlogs,
 // stores the rest and answers for all, though endpoints have come and gone meanwhile.
 func TestTakenOverInPart(t *testing.T) {
@@ -130,12 +140,7 @@ func TestTakenOverInPart(t *testing.T) {
 				if got := mustPublish(t, p, tt.request()); got != tt.answer {
 					t.Errorf("answered %s, want %s", got, tt.answer)
 				}
-				stored := queue.stored()
-				for _, id := range backlog.of("b") {
-					stored = append(stored, id+" b")
-				}
-				slices.Sort(stored)
-				if diff := cmp.Diff(tt.want, stored); diff != "" {
+				if diff := cmp.Diff(tt.want, storedBy(queue, backlog)); diff != "" {
 					t.Errorf("stored the second time (-want +got):\n%s", diff)
 				}
 				if got := mustPublish(t, p, tt.request()); got != tt.answer {
@@ -172,12 +177,7 @@ func TestTakenOverElsewhere(t *testing.T) {
 				store.finishFunc, queue.calls, backlog.calls = nil, nil, nil
 				time.Sleep(core.ReservationLease)
 				mustPublish(t, p, request(tt.second...))
-				stored := queue.stored()
-				for _, id := range backlog.of("b") {
-					stored = append(stored, id+" b")
-				}
-				slices.Sort(stored)
-				if diff := cmp.Diff(tt.want, stored); diff != "" {
+				if diff := cmp.Diff(tt.want, storedBy(queue, backlog)); diff != "" {
 					t.Errorf("stored the second time (-want +got):\n%s", diff)
 				}
 			})
