@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	// settleGroup is how many results are settled together at most; with the next
-	// constant it bounds what a crash sends twice.
+	// settleGroup is how many results do not wait for more to be settled with.
 	settleGroup = 64
 
-	// settleInterval is how long a result may wait for others to be settled with.
+	// settleInterval is how long a result may wait for others to be settled with; it
+	// bounds what a crash sends twice.
 	settleInterval = 50 * time.Millisecond
 )
 
@@ -236,12 +236,14 @@ func (r *run) wait() {
 
 // settleDue reports whether what is collected should be settled now. Results
 // are settled in groups, because a write costs about the same for one as for
-// many; they wait for each other only while attempts are in flight.
+// many; they wait for each other for settleInterval. A group that would leave only
+// a few behind waits for these.
 func (r *run) settleDue() bool {
 	if len(r.collected) == 0 || r.settleFailed {
 		return false
 	}
-	return r.settleNow || len(r.collected) >= settleGroup || !r.lanes.busy()
+	left := len(r.b.Deliveries) - r.done - len(r.collected)
+	return r.settleNow || len(r.collected) >= settleGroup && left >= settleGroup/2
 }
 
 // startSettling settles what is collected while the loop goes on.

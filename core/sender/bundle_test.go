@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -182,13 +183,14 @@ func TestSettlesInGroups(t *testing.T) {
 	})
 }
 
-// Results of which no more come for a while are settled at the group size.
+// A full group is settled at once while many are still on their way.
 func TestSettlesFullGroupAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
+		f := newFixture(t, func(o *Options) { o.Concurrency = 256 })
+		slow := repeat(f.endpoint(3), settleGroup/2)
 		f.poster.answer = func(r request) egress.Result {
-			if r.header.Get("Webhook-Id") == "evt_000" {
+			if strings.Contains(r.target.Origin(), "e3.") {
 				time.Sleep(20 * time.Millisecond)
 			}
 			return egress.Result{Status: 200}
@@ -201,11 +203,76 @@ func TestSettlesFullGroupAtOnce(t *testing.T) {
 		}()
 		// The loop may look between two results, and then less than a group lies on
 		// either side of it.
-		refs := append(repeat(f.endpoint(1), 60), repeat(f.endpoint(2), 2*settleGroup)...)
+		refs := slices.Concat(slow, repeat(f.endpoint(1), 60), repeat(f.endpoint(2), 2*settleGroup))
 		if err := f.Handle(t.Context(), f.bundle(refs...)); err != nil {
 			t.Fatal(err)
 		}
-		f.checkMarked(60 + 2*settleGroup)
+		f.checkMarked(len(refs))
+	})
+}
+
+// A full group waits for the rest of its bundle where that is not much.
+func TestGroupWaitsForTheLast(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, func(o *Options) { o.Concurrency = 256 })
+		late := f.endpoint(2)
+		f.poster.answer = func(r request) egress.Result {
+			if strings.Contains(r.target.Origin(), "e2.") {
+				time.Sleep(settleInterval / 2)
+			}
+			return egress.Result{Status: 200}
+		}
+		refs := slices.Concat(repeat(f.endpoint(1), settleGroup), repeat(late, settleGroup/2-1))
+		if err := f.Handle(t.Context(), f.bundle(refs...)); err != nil {
+			t.Fatal(err)
+		}
+		f.checkMarked(len(refs))
+		if n := len(f.store.records); n != 1 {
+			t.Errorf("%d records; want 1", n)
+		}
+	})
+}
+
+// Of bundles for one endpoint the first is finished first, and then the next.
+func TestBundlesOfAnEndpointInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const perEndpoint, each = 4, 30
+		f := newFixture(t, func(o *Options) { o.PerEndpoint = perEndpoint })
+		var mu sync.Mutex
+		var order []byte // of the bundles, a request each
+		f.poster.answer = func(r request) egress.Result {
+			mu.Lock()
+			order = append(order, r.header.Get("Webhook-Id")[0])
+			mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+			return egress.Result{Status: 200}
+		}
+		endpoint := f.endpoint(1)
+		var wg sync.WaitGroup
+		for _, name := range []string{"a", "b", "c", "d"} {
+			b := f.bundle(repeat(endpoint, each)...)
+			for i := range b.Deliveries {
+				b.Deliveries[i].Event.ID = fmt.Sprintf("%s%03d", name, i)
+			}
+			wg.Go(func() {
+				if err := f.Handle(t.Context(), b); err != nil {
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Millisecond) // they come one after the other
+		}
+		wg.Wait()
+		if len(order) != 4*each {
+			t.Fatalf("%d requests; want %d", len(order), 4*each)
+		}
+		for i := range order { // those in flight together go out in any order
+			if next := i + perEndpoint; next < len(order) && order[i] > order[next] {
+				t.Fatalf("requests of the bundles went out in the order %s", order)
+			}
+		}
+		f.checkIdle()
 	})
 }
 

@@ -17,7 +17,7 @@ type lane struct {
 	endpoint string
 	indexes  []int // deliveries not started yet, oldest first
 	held     int   // slots of the endpoint that no attempt uses; at most len(indexes)
-	waiting  bool  // until the limiter grants a slot
+	waiting  bool  // until the limiter has granted a slot for each of indexes
 	ready    bool  // stands in lanes.ready
 }
 
@@ -61,13 +61,6 @@ func (ls *lanes) over() bool {
 	return ls.running == 0 && len(ls.ready) == 0 && ls.waiting == 0 && len(ls.inbox) == 0
 }
 
-// busy reports whether attempts are in flight.
-func (ls *lanes) busy() bool {
-	ls.mu.Lock()
-	defer ls.mu.Unlock()
-	return ls.running > 0
-}
-
 // wantsSlot reports whether there is a delivery to start.
 func (ls *lanes) wantsSlot() bool {
 	ls.mu.Lock()
@@ -108,7 +101,7 @@ func (ls *lanes) begin() (l *lane, index, crowded int) {
 			l.held--
 		case l.waiting:
 			continue
-		case !ls.limits.acquire(l.endpoint, ls.waiter):
+		case !ls.limits.acquire(l.endpoint, ls.waiter, len(l.indexes)):
 			l.waiting = true
 			ls.waiting++
 			crowded += len(l.indexes)
@@ -157,11 +150,7 @@ func (ls *lanes) pop(l *lane) int {
 	if len(l.indexes) > 0 {
 		return index
 	}
-	if l.waiting {
-		ls.limits.cancel(l.endpoint, ls.waiter)
-		l.waiting = false
-		ls.waiting--
-	}
+	ls.stopWaiting(l)
 	if l.ready {
 		i := slices.Index(ls.ready, l)
 		ls.ready = slices.Delete(ls.ready, i, i+1)
@@ -174,11 +163,21 @@ func (ls *lanes) pop(l *lane) int {
 // given back when there is none without a slot.
 func (ls *lanes) keep(l *lane) {
 	if len(l.indexes) == l.held {
+		ls.stopWaiting(l)
 		ls.limits.release(l.endpoint)
 		return
 	}
 	l.held++
 	ls.makeReady(l)
+}
+
+// stopWaiting gives up the lane's place in the queue for slots of its endpoint.
+func (ls *lanes) stopWaiting(l *lane) {
+	if l.waiting {
+		ls.limits.cancel(l.endpoint, ls.waiter)
+		l.waiting = false
+		ls.waiting--
+	}
 }
 
 // makeReady puts a lane with deliveries into its turn.
@@ -196,11 +195,15 @@ func (ls *lanes) receiveSlots() {
 	if ls.waiting == 0 {
 		return
 	}
-	for _, endpoint := range ls.limits.take(ls.waiter) {
-		l := ls.all[endpoint]
-		l.waiting = false
-		ls.waiting--
-		ls.keep(l)
+	for _, g := range ls.limits.take(ls.waiter) {
+		l := ls.all[g.endpoint]
+		if g.last {
+			l.waiting = false
+			ls.waiting--
+		}
+		for range g.slots {
+			ls.keep(l)
+		}
 	}
 }
 

@@ -56,8 +56,8 @@ func TestWorkerGoesOn(t *testing.T) {
 			if got := ls.slots.inUse() == 1; got != tt.goesOn {
 				t.Errorf("the slot is taken: %t", got)
 			}
-			if got := ls.busy(); got != tt.goesOn {
-				t.Errorf("busy: %t", got)
+			if got := ls.running == 1; got != tt.goesOn {
+				t.Errorf("in flight: %t", got)
 			}
 			if vs, _ := ls.collect(); len(vs) != 1 || vs[0] != &tt.v {
 				t.Errorf("collected %v", vs)

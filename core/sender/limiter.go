@@ -7,8 +7,11 @@ import (
 )
 
 // limiter bounds the attempts in flight to each endpoint. Nobody blocks in it:
-// who finds an endpoint full is queued and handed a slot later, in order, so a
-// bundle that waits cannot be overtaken for ever by bundles that come after it.
+// who finds an endpoint full is queued and handed slots later. Who is first in the
+// queue gets all it wants before the next one gets any, so that of many bundles for
+// one endpoint the oldest is finished first, and none is overtaken by those that come
+// after it. Were each given one, all would be finished late, and each would settle
+// its results in small pieces.
 //
 // An endpoint is known to it only while attempts to it are in flight, so it
 // holds at most as many as there are slots in the process.
@@ -23,15 +26,46 @@ type limiter struct {
 // gate is one endpoint's count. While anybody waits, inFlight is at least max.
 type gate struct {
 	inFlight int
-	waiting  []*waiter // oldest first, each at most once
+	waiting  []place   // oldest first, each waiter at most once
 	open     time.Time // until then there is no limit
+}
+
+// place is a waiter's in the queue of an endpoint.
+type place struct {
+	waiter *waiter
+	want   int // slots, at least 1
+}
+
+// grant tells a waiter what it was handed of an endpoint.
+type grant struct {
+	endpoint string
+	slots    int
+	last     bool // the waiter stands in the queue no longer: it was handed all it wanted
 }
 
 // waiter is where a bundle receives slots. Its bell rings when granted grew, or
 // when the bundle's workers have news.
 type waiter struct {
 	bell    chan struct{} // capacity 1
-	granted []string      // endpoints with a slot handed over; guarded by limiter.mu
+	granted []grant       // not yet taken, of each endpoint at most one; guarded by limiter.mu
+}
+
+// receive notes that slots of the endpoint are w's. The caller holds limiter.mu.
+func (w *waiter) receive(endpoint string, slots int, last bool) {
+	i := w.find(endpoint)
+	if i < 0 {
+		i = len(w.granted)
+		w.granted = append(w.granted, grant{endpoint: endpoint})
+	}
+	w.granted[i].slots += slots
+	w.granted[i].last = last
+	w.ring()
+}
+
+// find returns the index in granted of the endpoint; none: -1. The caller holds
+// limiter.mu.
+func (w *waiter) find(endpoint string) int {
+	return slices.IndexFunc(w.granted, func(g grant) bool { return g.endpoint == endpoint })
 }
 
 // ring wakes the bundle. It does not block.
@@ -49,8 +83,9 @@ func newLimiter(perEndpoint int, now func() time.Time) *limiter {
 func newWaiter() *waiter { return &waiter{bell: make(chan struct{}, 1)} }
 
 // acquire takes a slot of the endpoint. When none is free it returns false, and
-// w will be granted one later; w must not ask again for this endpoint before.
-func (l *limiter) acquire(endpoint string, w *waiter) bool {
+// w will be granted as many as it wants later; w must not ask again for this endpoint
+// before it has them all or has cancelled.
+func (l *limiter) acquire(endpoint string, w *waiter, want int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := l.gates[endpoint]
@@ -59,15 +94,15 @@ func (l *limiter) acquire(endpoint string, w *waiter) bool {
 		l.gates[endpoint] = g
 	}
 	if g.inFlight >= l.max && !(!g.open.IsZero() && l.now().Before(g.open)) {
-		g.waiting = append(g.waiting, w)
+		g.waiting = append(g.waiting, place{waiter: w, want: want})
 		return false
 	}
 	g.inFlight++
 	return true
 }
 
-// open lifts the limit of an endpoint until then, and grants a slot to all who wait
-// for one: its deliveries are no longer sent, so there is nothing to bound.
+// open lifts the limit of an endpoint until then, and grants all who wait what they
+// want: its deliveries are no longer sent, so there is nothing to bound.
 func (l *limiter) open(endpoint string, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,10 +111,9 @@ func (l *limiter) open(endpoint string, until time.Time) {
 		return
 	}
 	g.open = until
-	for _, w := range g.waiting {
-		g.inFlight++
-		w.granted = append(w.granted, endpoint)
-		w.ring()
+	for _, p := range g.waiting {
+		g.inFlight += p.want
+		p.waiter.receive(endpoint, p.want, true)
 	}
 	g.waiting = nil
 }
@@ -88,26 +122,31 @@ func (l *limiter) open(endpoint string, until time.Time) {
 func (l *limiter) release(endpoint string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.releaseLocked(endpoint)
+	l.releaseLocked(endpoint, 1)
 }
 
-func (l *limiter) releaseLocked(endpoint string) {
+func (l *limiter) releaseLocked(endpoint string, slots int) {
 	g := l.gates[endpoint]
-	if len(g.waiting) > 0 && g.inFlight <= l.max {
-		w := g.waiting[0]
-		g.waiting = slices.Delete(g.waiting, 0, 1)
-		w.granted = append(w.granted, endpoint)
-		w.ring()
-		return
+	for range slots {
+		if len(g.waiting) == 0 || g.inFlight > l.max {
+			g.inFlight--
+			continue
+		}
+		p := &g.waiting[0]
+		p.want--
+		last := p.want == 0
+		p.waiter.receive(endpoint, 1, last)
+		if last {
+			g.waiting = slices.Delete(g.waiting, 0, 1)
+		}
 	}
-	g.inFlight--
 	if g.inFlight == 0 {
 		delete(l.gates, endpoint)
 	}
 }
 
-// take returns the endpoints whose slots were handed to w since the last call.
-func (l *limiter) take(w *waiter) []string {
+// take returns what was handed to w since the last call.
+func (l *limiter) take(w *waiter) []grant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	granted := w.granted
@@ -115,19 +154,16 @@ func (l *limiter) take(w *waiter) []string {
 	return granted
 }
 
-// cancel ends the waiting of w for one endpoint; a slot that was handed over
-// meanwhile is given back.
+// cancel ends the waiting of w for one endpoint; slots that were handed over
+// meanwhile are given back.
 func (l *limiter) cancel(endpoint string, w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(w.granted, endpoint); i >= 0 {
+	l.dequeue(endpoint, w) // first: a slot given back must not return to w itself
+	if i := w.find(endpoint); i >= 0 {
+		slots := w.granted[i].slots
 		w.granted = slices.Delete(w.granted, i, i+1)
-		l.releaseLocked(endpoint)
-		return
-	}
-	g := l.gates[endpoint]
-	if i := slices.Index(g.waiting, w); i >= 0 {
-		g.waiting = slices.Delete(g.waiting, i, i+1)
+		l.releaseLocked(endpoint, slots)
 	}
 }
 
@@ -137,16 +173,21 @@ func (l *limiter) leave(w *waiter, endpoints []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, endpoint := range endpoints {
-		if g := l.gates[endpoint]; g != nil {
-			if i := slices.Index(g.waiting, w); i >= 0 {
-				g.waiting = slices.Delete(g.waiting, i, i+1)
-			}
-		}
+		l.dequeue(endpoint, w)
 	}
-	// Only now: a slot given back must not return to w itself.
 	granted := w.granted
 	w.granted = nil
-	for _, endpoint := range granted {
-		l.releaseLocked(endpoint)
+	for _, g := range granted {
+		l.releaseLocked(g.endpoint, g.slots)
+	}
+}
+
+func (l *limiter) dequeue(endpoint string, w *waiter) {
+	g := l.gates[endpoint]
+	if g == nil {
+		return
+	}
+	if i := slices.IndexFunc(g.waiting, func(p place) bool { return p.waiter == w }); i >= 0 {
+		g.waiting = slices.Delete(g.waiting, i, i+1)
 	}
 }

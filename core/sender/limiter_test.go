@@ -9,31 +9,96 @@ import (
 	"time"
 )
 
+// taken returns the endpoints whose slots w takes, one for each slot.
+func taken(l *limiter, w *waiter) (endpoints []string) {
+	for _, g := range l.take(w) {
+		for range g.slots {
+			endpoints = append(endpoints, g.endpoint)
+		}
+	}
+	return endpoints
+}
+
 func TestLimiterGrantsInTurn(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(1, time.Now)
 	first, second, third := newWaiter(), newWaiter(), newWaiter()
-	if !l.acquire("a", first) || !l.acquire("b", first) {
+	if !l.acquire("a", first, 1) || !l.acquire("b", first, 1) {
 		t.Fatal("a free endpoint has no slot")
 	}
-	if l.acquire("a", second) || l.acquire("a", third) {
+	if l.acquire("a", second, 1) || l.acquire("a", third, 1) {
 		t.Fatal("a full endpoint has a slot")
 	}
 	l.release("a")
-	if got := l.take(second); !slices.Equal(got, []string{"a"}) || len(l.take(third)) != 0 {
+	if got := taken(l, second); !slices.Equal(got, []string{"a"}) || len(taken(l, third)) != 0 {
 		t.Errorf("granted %v to the first who waits; want a, and nothing to the other", got)
 	}
 	<-second.bell
-	if l.acquire("a", first) {
+	if l.acquire("a", first, 1) {
 		t.Error("a newcomer overtook who waits")
 	}
 	l.release("a")
-	if got := l.take(third); !slices.Equal(got, []string{"a"}) {
+	if got := taken(l, third); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("granted %v; want a", got)
 	}
 	l.release("a")
 	l.leave(first, []string{"a"})
 	l.release("b")
+	if len(l.gates) != 0 {
+		t.Errorf("gates = %v; want none", l.gates)
+	}
+}
+
+// Who is first gets all it wants before the next one gets any, as many as come free.
+func TestLimiterFirstGetsAll(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(4, time.Now)
+	holder, first, second := newWaiter(), newWaiter(), newWaiter()
+	for range 4 {
+		l.acquire("a", holder, 1)
+	}
+	l.acquire("a", first, 3)
+	l.acquire("a", second, 2)
+	l.release("a")
+	l.release("a")
+	if got, want := l.take(first), []grant{{endpoint: "a", slots: 2}}; !slices.Equal(got, want) {
+		t.Errorf("granted %v; want %v", got, want)
+	}
+	l.release("a")
+	l.release("a")
+	if got, want := l.take(first), []grant{{endpoint: "a", slots: 1, last: true}}; !slices.Equal(got, want) {
+		t.Errorf("granted %v; want %v", got, want)
+	}
+	if got, want := l.take(second), []grant{{endpoint: "a", slots: 1}}; !slices.Equal(got, want) {
+		t.Errorf("then granted %v; want %v", got, want)
+	}
+	l.release("a")
+	l.cancel("a", second) // it has one, was handed another and wants none
+	for range 4 - 1 {
+		l.release("a")
+	}
+	if len(l.gates) != 0 {
+		t.Errorf("gates = %v; want none", l.gates)
+	}
+}
+
+// An endpoint whose limit is lifted grants everything, and takes it back as it comes.
+func TestLimiterOpen(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(1, time.Now)
+	holder, waiting := newWaiter(), newWaiter()
+	l.acquire("a", holder, 1)
+	l.acquire("a", waiting, 3)
+	l.open("a", time.Now().Add(time.Minute))
+	if got, want := l.take(waiting), []grant{{endpoint: "a", slots: 3, last: true}}; !slices.Equal(got, want) {
+		t.Errorf("granted %v; want %v", got, want)
+	}
+	if !l.acquire("a", holder, 1) {
+		t.Error("an endpoint without a limit has no slot")
+	}
+	for range 5 {
+		l.release("a")
+	}
 	if len(l.gates) != 0 {
 		t.Errorf("gates = %v; want none", l.gates)
 	}
@@ -45,20 +110,20 @@ func TestLimiterLeave(t *testing.T) {
 	l := newLimiter(1, time.Now)
 	holder, leaving, next := newWaiter(), newWaiter(), newWaiter()
 	for _, endpoint := range []string{"a", "b"} {
-		l.acquire(endpoint, holder)
-		l.acquire(endpoint, leaving)
-		l.acquire(endpoint, next)
+		l.acquire(endpoint, holder, 1)
+		l.acquire(endpoint, leaving, 1)
+		l.acquire(endpoint, next, 1)
 	}
 	l.release("a")
 	l.leave(leaving, []string{"a", "b"})
-	if got := l.take(next); !slices.Equal(got, []string{"a"}) {
+	if got := taken(l, next); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("granted %v; want a", got)
 	}
 	l.release("b")
-	if got := l.take(next); !slices.Equal(got, []string{"b"}) {
+	if got := taken(l, next); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("granted %v; want b", got)
 	}
-	if got := l.take(leaving); len(got) != 0 {
+	if got := taken(l, leaving); len(got) != 0 {
 		t.Errorf("who left was granted %v", got)
 	}
 	l.release("a")
@@ -82,7 +147,7 @@ func TestLimiterUnderLoad(t *testing.T) {
 			w := newWaiter()
 			for range rounds {
 				i := rand.IntN(len(endpoints))
-				if !l.acquire(endpoints[i], w) {
+				if !l.acquire(endpoints[i], w, 1) {
 					if rand.IntN(4) == 0 {
 						l.leave(w, endpoints[i:i+1])
 						select {
@@ -92,7 +157,7 @@ func TestLimiterUnderLoad(t *testing.T) {
 						continue
 					}
 					<-w.bell
-					if got := l.take(w); len(got) != 1 {
+					if got := taken(l, w); len(got) != 1 {
 						t.Errorf("granted %v; want one", got)
 						return
 					}
@@ -117,17 +182,17 @@ func TestLimiterCancel(t *testing.T) {
 	l := newLimiter(1, time.Now)
 	holder, leaving, next := newWaiter(), newWaiter(), newWaiter()
 	for _, w := range []*waiter{holder, leaving, next} {
-		l.acquire("a", w)
-		l.acquire("b", w)
+		l.acquire("a", w, 1)
+		l.acquire("b", w, 1)
 	}
 	l.release("a")
 	l.cancel("a", leaving) // granted already: it goes on to the next
 	l.cancel("b", leaving) // not yet
 	l.release("b")
-	if got := l.take(next); !slices.Equal(got, []string{"a", "b"}) {
+	if got := taken(l, next); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("granted %v; want a and b", got)
 	}
-	if got := l.take(leaving); len(got) != 0 {
+	if got := taken(l, leaving); len(got) != 0 {
 		t.Errorf("who cancelled was granted %v", got)
 	}
 	l.release("a")
