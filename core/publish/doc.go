@@ -1,8 +1,9 @@
 // Package publish turns accepted events into deliveries that are stored.
 //
 // It is a group commit. Requests that arrive while a flush is in flight gather,
-// and the next flush takes all of them; no timer holds anything back, so at low
-// load an event never waits: its own caller flushes it. A flush is:
+// and the next flush takes all of them. At low load no timer holds anything back and
+// an event never waits: its own caller flushes it. Where flushes are deep they begin a
+// little later, so that they become fewer. A flush is:
 //
 //	requests ──▶ Begin ──▶ snapshots ──▶ Enqueue ──▶ Finish ──▶ answers
 //	             version    read again    deliveries  idempotency

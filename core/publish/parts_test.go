@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"testing"
@@ -83,7 +84,7 @@ func TestTakeIsBounded(t *testing.T) {
 		var first, second, none []*waiter
 		taken := make(chan struct{}, 3)
 		take := func(dst *[]*waiter, limit int) {
-			*dst = c.take(nil, lineNormal, limit)
+			*dst = c.take(nil, lineNormal, limit, time.Sleep)
 			taken <- struct{}{}
 		}
 		go take(&first, 4)
@@ -120,6 +121,69 @@ func TestTakeIsBounded(t *testing.T) {
 		c.release(lineNormal, 9, 0)
 		<-ended
 	})
+}
+
+// Where many requests come a flush waits for more of them, but not where few come, nor
+// where they fill a bundle.
+func TestTakeLingers(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name             string
+		requests, events int // of each flush; of each request
+		lingers          bool
+	}{
+		{name: "few", requests: lingerFrom - 1, events: 1},
+		{name: "many", requests: lingerFrom + 1, events: 1, lingers: true},
+		{name: "batches", requests: lingerFrom + 1, events: lingerBelow/lingerFrom + 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := newCollector(1000, 1<<20, 1)
+				n := 0
+				add := func(events int) {
+					r := request(make([]Item, events)...)
+					r.Organization = fmt.Sprint(n) // so that none is above its share
+					n++
+					w := newWaiter()
+					w.reset(r, time.Time{})
+					if _, _, err := c.add(w, time.Now()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				add(1) // leads
+				events := 1
+				for range 10 * lingerOver {
+					for range tt.requests {
+						add(tt.events)
+					}
+					c.release(lineNormal, events, 0)
+					events = tt.requests * tt.events
+					if n := len(c.take(nil, lineNormal, 4096, time.Sleep)); n != tt.requests {
+						t.Fatalf("took %d requests; want %d", n, tt.requests)
+					}
+				}
+				for range tt.requests {
+					add(tt.events)
+				}
+				c.release(lineNormal, events, 0)
+				go func() {
+					time.Sleep(lingerTime / 2)
+					add(1)
+				}()
+				want, wait := tt.requests, time.Duration(0)
+				if tt.lingers {
+					want, wait = want+1, lingerTime
+				}
+				start := time.Now()
+				if n := len(c.take(nil, lineNormal, 4096, time.Sleep)); n != want || time.Since(start) != wait {
+					t.Errorf("took %d requests after %v; want %d after %v", n, time.Since(start), want, wait)
+				}
+				time.Sleep(lingerTime)
+			})
+		})
+	}
 }
 
 func BenchmarkPublish(b *testing.B) {

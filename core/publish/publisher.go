@@ -186,8 +186,10 @@ func (p *Publisher) Run(ctx context.Context) error {
 // the line empty.
 func (p *Publisher) work(l line) {
 	f := newFlush(p)
+	nap := newNap()
+	defer nap.close()
 	for {
-		waiters := p.collector.take(f.waiters[:0], l, maxFlushEvents)
+		waiters := p.collector.take(f.waiters[:0], l, maxFlushEvents, nap.sleep)
 		if len(waiters) == 0 {
 			return
 		}
