@@ -221,17 +221,27 @@ func (c *collector) take(dst []*waiter, l line, limit int, sleep func(time.Durat
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := &c.lines[l]
-	for len(q.waiting) == 0 || q.flushes == c.flushes {
-		if c.closed && len(q.waiting) == 0 {
-			return dst
+	for {
+		for len(q.waiting) == 0 || q.flushes == c.flushes {
+			if c.closed && len(q.waiting) == 0 {
+				return dst
+			}
+			c.change[l].Wait()
 		}
-		c.change[l].Wait()
-	}
-	q.flushes++
-	if q.lingers() {
+		q.flushes++
+		if !q.lingers() {
+			break
+		}
 		c.mu.Unlock()
 		sleep(lingerTime)
 		c.mu.Lock()
+		if len(q.waiting) > 0 {
+			break
+		}
+		q.flushes-- // another flush has taken them meanwhile
+		if c.closed {
+			c.change[l].Broadcast()
+		}
 	}
 	n, events := 0, 0
 	for n < len(q.waiting) && events < limit {

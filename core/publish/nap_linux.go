@@ -24,7 +24,7 @@ func newNap() *nap {
 	return &nap{fd: fd, timer: os.NewFile(uintptr(fd), "timerfd")}
 }
 
-// sleep returns after d, below a second. It is called by one goroutine at a time.
+// sleep returns after d, above 0 and below a second. It is called by one goroutine at a time.
 func (n *nap) sleep(d time.Duration) {
 	if n.timer == nil {
 		time.Sleep(d)

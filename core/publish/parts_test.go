@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,55 @@ func TestTakeLingers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of two flushes that wait for more requests the first may take them all: the other one
+// goes on waiting, and ends with the collector.
+func TestTakeLingersTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCollector(1000, 1<<20, 2)
+		c.lines[lineNormal].depth = 2 * lingerFrom
+		add := func() {
+			w := newWaiter()
+			w.reset(request(item(0)), time.Time{})
+			if _, _, err := c.add(w, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		taken := make(chan int, 4)
+		var takers sync.WaitGroup
+		for range 2 {
+			takers.Go(func() {
+				for {
+					n := len(c.take(nil, lineNormal, 4096, time.Sleep))
+					taken <- n
+					if n == 0 {
+						return
+					}
+					c.release(lineNormal, n, 0)
+				}
+			})
+		}
+		add() // leads, as does the next one
+		add()
+		add() // waits for a flush
+		c.release(lineNormal, 1, 0)
+		time.Sleep(lingerTime / 2)
+		add() // wakes the other taker
+		c.release(lineNormal, 1, 0)
+		add()
+		if n := <-taken; n != 3 {
+			t.Errorf("took %d requests; want 3", n)
+		}
+		time.Sleep(2 * lingerTime)
+		if len(taken) > 0 {
+			t.Errorf("a flush of %d requests began", <-taken)
+		}
+		c.close()
+		takers.Wait()
+		c.drained(lineNormal)
+	})
 }
 
 func BenchmarkPublish(b *testing.B) {

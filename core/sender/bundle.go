@@ -54,7 +54,7 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 	r := &run{
 		s: s, lease: newLease(ctx), b: b,
 		limit:  s.now().Add(s.startLimit),
-		waiter: newWaiter(), settleDone: make(chan error, 1), admission: s.admission,
+		waiter: newWaiter(b.Bulk), settleDone: make(chan error, 1), admission: s.admission,
 	}
 	r.books = books{s: s, detached: r.detached, name: b.ID, source: r, write: s.store.Record}
 	if b.Bulk {

@@ -81,7 +81,8 @@
 // kept busy (admission); bulk bundles have an admission of their own and leave
 // slots to the others (slots). Attempts are bounded in the process (Concurrency) and per
 // endpoint (PerEndpoint). Nobody blocks while an endpoint is full: its
-// deliveries stay in the bundle, and the limiter hands slots over in turn.
+// deliveries stay in the bundle, and the limiter hands slots over in turn, to
+// the oldest bundle as many as it wants first.
 //
 // # Endpoint records
 //

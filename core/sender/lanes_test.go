@@ -8,7 +8,7 @@ import (
 )
 
 func testLanes(perEndpoint, slotCount int, deliveries ...string) *lanes {
-	ls := &lanes{slots: newSlots(slotCount), limits: newLimiter(perEndpoint, time.Now), waiter: newWaiter(), all: make(map[string]*lane)}
+	ls := &lanes{slots: newSlots(slotCount), limits: newLimiter(perEndpoint, time.Now), waiter: newWaiter(false), all: make(map[string]*lane)}
 	for i, endpoint := range deliveries {
 		ls.add(endpoint, i)
 	}
@@ -92,6 +92,41 @@ func TestLaneEmptiedWhileItWaits(t *testing.T) {
 		t.Fatal("there is a third delivery")
 	}
 	if got, _ := ls.collect(); len(got) != 2 || !ls.over() {
+		t.Errorf("collected %d, over %t", len(got), ls.over())
+	}
+	if ls.slots.inUse() != 0 || len(ls.limits.gates) != 0 {
+		t.Errorf("%d slots of the process and %d endpoints still taken", ls.slots.inUse(), len(ls.limits.gates))
+	}
+}
+
+// A lane that waits while slots of its endpoint are its own already, handed over or
+// held, gives all of them back when nothing is to be started any more.
+func TestHaltGivesSlotsBack(t *testing.T) {
+	t.Parallel()
+	ls := testLanes(2, 4, "a", "a", "a", "a", "a")
+	now := time.Now
+	other := newWaiter(false)
+	for range 2 {
+		ls.limits.acquire("a", other, 1)
+	}
+	ls.slots.tryEnter(false)
+	if l, _, crowded := ls.begin(); l != nil || crowded != 5 {
+		t.Fatalf("begin = %v, %d crowded; the endpoint is full", l, crowded)
+	}
+	ls.limits.release("a")
+	ls.receiveSlots()
+	l, first, _ := ls.begin()
+	if l == nil || !l.waiting {
+		t.Fatalf("begin = %v; want a lane that waits for more", l)
+	}
+	ls.limits.release("a") // handed over, and not yet taken
+	if _, ok := ls.next(l, &verdict{index: first}, false, now(), now); ok || l.held != 1 {
+		t.Fatalf("next = %t, %d slots held; nothing may be started", ok, l.held)
+	}
+	if rest := ls.halt(); len(rest) != 4 {
+		t.Errorf("%v were not started; want 4", rest)
+	}
+	if got, _ := ls.collect(); len(got) != 1 || !ls.over() {
 		t.Errorf("collected %d, over %t", len(got), ls.over())
 	}
 	if ls.slots.inUse() != 0 || len(ls.limits.gates) != 0 {

@@ -13,8 +13,9 @@ import (
 // after it. Were each given one, all would be finished late, and each would settle
 // its results in small pieces.
 //
-// An endpoint is known to it only while attempts to it are in flight, so it
-// holds at most as many as there are slots in the process.
+// An endpoint is known to it only while slots of it are taken or have been handed to a
+// bundle for its next attempts, so it holds at most as many as there are endpoints in
+// the bundles that have begun.
 type limiter struct {
 	max int // attempts in flight per endpoint
 	now func() time.Time
@@ -26,8 +27,32 @@ type limiter struct {
 // gate is one endpoint's count. While anybody waits, inFlight is at least max.
 type gate struct {
 	inFlight int
-	waiting  []place   // oldest first, each waiter at most once
+	waiting  []place   // bulk work last, and of each kind oldest first; each waiter at most once
+	turn     int       // slots handed on
 	open     time.Time // until then there is no limit
+}
+
+// next returns the index of the place to which the next slot goes: the first, but every
+// so often that of bulk work, which keeps its floor here as in slots.
+func (g *gate) next() int {
+	if g.turn++; g.turn%bulkFloor == 0 {
+		return max(g.firstBulk(), 0)
+	}
+	return 0
+}
+
+// firstBulk returns the index of the oldest place of bulk work; none: -1.
+func (g *gate) firstBulk() int {
+	return slices.IndexFunc(g.waiting, func(p place) bool { return p.waiter.bulk })
+}
+
+// enqueue gives w a place.
+func (g *gate) enqueue(w *waiter, want int) {
+	i := len(g.waiting)
+	if first := g.firstBulk(); first >= 0 && !w.bulk {
+		i = first
+	}
+	g.waiting = slices.Insert(g.waiting, i, place{waiter: w, want: want})
 }
 
 // place is a waiter's in the queue of an endpoint.
@@ -46,6 +71,7 @@ type grant struct {
 // waiter is where a bundle receives slots. Its bell rings when granted grew, or
 // when the bundle's workers have news.
 type waiter struct {
+	bulk    bool          // gives way to what is not
 	bell    chan struct{} // capacity 1
 	granted []grant       // not yet taken, of each endpoint at most one; guarded by limiter.mu
 }
@@ -80,7 +106,7 @@ func newLimiter(perEndpoint int, now func() time.Time) *limiter {
 	return &limiter{max: perEndpoint, now: now, gates: make(map[string]*gate)}
 }
 
-func newWaiter() *waiter { return &waiter{bell: make(chan struct{}, 1)} }
+func newWaiter(bulk bool) *waiter { return &waiter{bulk: bulk, bell: make(chan struct{}, 1)} }
 
 // acquire takes a slot of the endpoint. When none is free it returns false, and
 // w will be granted as many as it wants later; w must not ask again for this endpoint
@@ -94,15 +120,16 @@ func (l *limiter) acquire(endpoint string, w *waiter, want int) bool {
 		l.gates[endpoint] = g
 	}
 	if g.inFlight >= l.max && !(!g.open.IsZero() && l.now().Before(g.open)) {
-		g.waiting = append(g.waiting, place{waiter: w, want: want})
+		g.enqueue(w, want)
 		return false
 	}
 	g.inFlight++
 	return true
 }
 
-// open lifts the limit of an endpoint until then, and grants all who wait what they
-// want: its deliveries are no longer sent, so there is nothing to bound.
+// open lifts the limit of an endpoint until then: its deliveries are no longer sent, so
+// there is nothing to bound. All who wait are granted a slot, and the others when they
+// ask for them.
 func (l *limiter) open(endpoint string, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,8 +139,8 @@ func (l *limiter) open(endpoint string, until time.Time) {
 	}
 	g.open = until
 	for _, p := range g.waiting {
-		g.inFlight += p.want
-		p.waiter.receive(endpoint, p.want, true)
+		g.inFlight++
+		p.waiter.receive(endpoint, 1, true)
 	}
 	g.waiting = nil
 }
@@ -132,12 +159,13 @@ func (l *limiter) releaseLocked(endpoint string, slots int) {
 			g.inFlight--
 			continue
 		}
-		p := &g.waiting[0]
+		next := g.next()
+		p := &g.waiting[next]
 		p.want--
 		last := p.want == 0
 		p.waiter.receive(endpoint, 1, last)
 		if last {
-			g.waiting = slices.Delete(g.waiting, 0, 1)
+			g.waiting = slices.Delete(g.waiting, next, next+1)
 		}
 	}
 	if g.inFlight == 0 {

@@ -22,7 +22,7 @@ func taken(l *limiter, w *waiter) (endpoints []string) {
 func TestLimiterGrantsInTurn(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(1, time.Now)
-	first, second, third := newWaiter(), newWaiter(), newWaiter()
+	first, second, third := newWaiter(false), newWaiter(false), newWaiter(false)
 	if !l.acquire("a", first, 1) || !l.acquire("b", first, 1) {
 		t.Fatal("a free endpoint has no slot")
 	}
@@ -53,7 +53,7 @@ func TestLimiterGrantsInTurn(t *testing.T) {
 func TestLimiterFirstGetsAll(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(4, time.Now)
-	holder, first, second := newWaiter(), newWaiter(), newWaiter()
+	holder, first, second := newWaiter(false), newWaiter(false), newWaiter(false)
 	for range 4 {
 		l.acquire("a", holder, 1)
 	}
@@ -82,21 +82,41 @@ func TestLimiterFirstGetsAll(t *testing.T) {
 	}
 }
 
-// An endpoint whose limit is lifted grants everything, and takes it back as it comes.
+// What is not bulk work goes before it, but not always.
+func TestLimiterBulkGivesWay(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(1, time.Now)
+	holder, bulk, later, other := newWaiter(false), newWaiter(true), newWaiter(true), newWaiter(false)
+	l.acquire("a", holder, 1)
+	l.acquire("a", bulk, 8)
+	l.acquire("a", later, 1)
+	l.acquire("a", other, 8)
+	for range 2 * bulkFloor {
+		l.release("a")
+	}
+	got := []int{len(taken(l, other)), len(taken(l, bulk)), len(taken(l, later))}
+	if want := []int{2*bulkFloor - 2, 2, 0}; !slices.Equal(got, want) {
+		t.Errorf("granted %v; want %v", got, want)
+	}
+}
+
+// An endpoint whose limit is lifted has slots for all, and takes them back as they come.
 func TestLimiterOpen(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(1, time.Now)
-	holder, waiting := newWaiter(), newWaiter()
+	holder, waiting := newWaiter(false), newWaiter(false)
 	l.acquire("a", holder, 1)
 	l.acquire("a", waiting, 3)
 	l.open("a", time.Now().Add(time.Minute))
-	if got, want := l.take(waiting), []grant{{endpoint: "a", slots: 3, last: true}}; !slices.Equal(got, want) {
+	if got, want := l.take(waiting), []grant{{endpoint: "a", slots: 1, last: true}}; !slices.Equal(got, want) {
 		t.Errorf("granted %v; want %v", got, want)
 	}
-	if !l.acquire("a", holder, 1) {
-		t.Error("an endpoint without a limit has no slot")
+	for range 2 { // the rest of what it wanted
+		if !l.acquire("a", waiting, 1) {
+			t.Error("an endpoint without a limit has no slot")
+		}
 	}
-	for range 5 {
+	for range 4 {
 		l.release("a")
 	}
 	if len(l.gates) != 0 {
@@ -108,7 +128,7 @@ func TestLimiterOpen(t *testing.T) {
 func TestLimiterLeave(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(1, time.Now)
-	holder, leaving, next := newWaiter(), newWaiter(), newWaiter()
+	holder, leaving, next := newWaiter(false), newWaiter(false), newWaiter(false)
 	for _, endpoint := range []string{"a", "b"} {
 		l.acquire(endpoint, holder, 1)
 		l.acquire(endpoint, leaving, 1)
@@ -142,31 +162,44 @@ func TestLimiterUnderLoad(t *testing.T) {
 	endpoints := []string{"a", "b", "c"}
 	var inFlight [3]atomic.Int64
 	var wg sync.WaitGroup
-	for range workers {
+	for i := range workers {
 		wg.Go(func() {
-			w := newWaiter()
+			w := newWaiter(i%2 == 0)
 			for range rounds {
 				i := rand.IntN(len(endpoints))
-				if !l.acquire(endpoints[i], w, 1) {
+				use := func(slots int) {
+					if n := inFlight[i].Add(int64(slots)); n > limit {
+						t.Errorf("%d in flight; want at most %d", n, limit)
+					}
+					inFlight[i].Add(int64(-slots))
+					for range slots {
+						l.release(endpoints[i])
+					}
+				}
+				want := 1 + rand.IntN(2*limit)
+				if l.acquire(endpoints[i], w, want) {
+					use(1)
+					continue
+				}
+				for last := false; !last; {
 					if rand.IntN(4) == 0 {
 						l.leave(w, endpoints[i:i+1])
 						select {
 						case <-w.bell: // rung before leaving
 						default:
 						}
-						continue
+						break
 					}
 					<-w.bell
-					if got := taken(l, w); len(got) != 1 {
-						t.Errorf("granted %v; want one", got)
+					for _, g := range l.take(w) {
+						want, last = want-g.slots, g.last
+						use(g.slots)
+					}
+					if last != (want == 0) {
+						t.Errorf("%d slots are wanted still, the last one was granted: %t", want, last)
 						return
 					}
 				}
-				if n := inFlight[i].Add(1); n > limit {
-					t.Errorf("%d in flight; want at most %d", n, limit)
-				}
-				inFlight[i].Add(-1)
-				l.release(endpoints[i])
 			}
 		})
 	}
@@ -180,7 +213,7 @@ func TestLimiterUnderLoad(t *testing.T) {
 func TestLimiterCancel(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(1, time.Now)
-	holder, leaving, next := newWaiter(), newWaiter(), newWaiter()
+	holder, leaving, next := newWaiter(false), newWaiter(false), newWaiter(false)
 	for _, w := range []*waiter{holder, leaving, next} {
 		l.acquire("a", w, 1)
 		l.acquire("b", w, 1)
