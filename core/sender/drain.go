@@ -59,6 +59,8 @@ type drain struct {
 	probing bool // the circuit is open: one attempt at a time, until one succeeds
 	fifo    bool // one attempt at a time, and the head blocks
 
+	revision uint64 // of the endpoint's URL, as adapt read it last
+
 	pace    *pace.Pace
 	results chan *verdict
 
@@ -74,6 +76,7 @@ type drain struct {
 	place    bool           // holds a place for the next attempt
 	rateWait time.Duration  // until the rate allows the next one; 0: it does
 	lane     core.Condition // slow or throttled, as found last
+	since    time.Time      // what was found later than that is news
 
 	stopping bool      // nothing new is started
 	due      time.Time // stopping: when the backlog has to be looked at next; zero: at once
@@ -93,10 +96,10 @@ func (s *Sender) drainBacklog(ctx context.Context, c core.Claim) {
 		s: s, lease: newLease(leased), end: end, claim: c, heldAt: s.now(),
 		probing: c.Condition.State == core.StateFailing,
 		pace:    pace.New(s.now(), s.perEndpoint, 0),
-		results: make(chan *verdict, resultsAhead),
+		results: make(chan *verdict, resultsAhead), since: s.now(),
 	}
 	if c.Condition.State == core.StateSlow || c.Condition.State == core.StateThrottled {
-		d.lane = c.Condition
+		d.lane, d.since = c.Condition, c.Condition.Since
 	}
 	d.run(ctx.Done())
 }
@@ -112,6 +115,7 @@ func (d *drain) run(stop <-chan struct{}) {
 		d.trim() // it is not due, so this is why it was claimed
 	case !d.adapt():
 		d.stop(d.s.now().Add(time.Second)) // nothing is begun under limits that are not known
+	case d.heed():
 	case !d.probing:
 		d.catchUp()
 	}
@@ -167,6 +171,7 @@ func (d *drain) adapt() bool {
 		return false
 	}
 	if e := rec.endpoint; e != nil {
+		d.revision = e.URLRevision
 		most := d.s.perEndpoint
 		if e.MaxInFlight > 0 {
 			most = e.MaxInFlight
@@ -193,9 +198,26 @@ func (d *drain) catchUp() {
 	d.holdNow()
 }
 
+// heed stops the drain if the endpoint's circuit has been opened meanwhile by attempts
+// of this sender that are not the drain's, and reports whether it has. Those that were in
+// flight when the endpoint was found to be throttled may do so, and their finding
+// is stored only after the drain has begun. A probe finds out by itself.
+func (d *drain) heed() bool {
+	if d.stopping || d.probing || d.fifo {
+		return false
+	}
+	c := d.s.health.foundSince(d.claim.Endpoint.ID, d.revision, d.since, d.s.now())
+	if c.State != core.StateFailing {
+		return false
+	}
+	d.obey(c)
+	return true
+}
+
 // start begins attempts, as many as there may be now.
 func (d *drain) start() {
 	d.rateWait = 0
+	d.heed()
 	if !d.stopping && d.s.now().Sub(d.heldAt) >= core.ClaimLease {
 		d.holdNow() // the process was frozen: the claim may be another's by now
 	}

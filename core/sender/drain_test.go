@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -288,6 +289,54 @@ func TestThrottled(t *testing.T) {
 		checkValue(t, f.reg, "sealpost_sender_parked_total", "", 49)
 		if got := f.delivered(); len(got) != 59 {
 			t.Errorf("%d delivered; want 59", len(got))
+		}
+		stop()
+	})
+}
+
+// A throttled endpoint whose circuit opens by attempts that were in flight when its
+// drain began is left alone by the drain as well.
+func TestThrottledAndThenFailing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		ref := f.endpoint(1)
+		f.park(ref, 1000, 50)
+		opens := time.Now().Add(100 * time.Millisecond) // when those in flight have failed
+		var late atomic.Int64
+		var back atomic.Bool
+		f.poster.answer = func(r request) egress.Result {
+			id := r.header.Get("Webhook-Id")
+			switch parked := strings.Count(id, "_") > 1; {
+			case back.Load():
+				return egress.Result{Status: 200}
+			case id == "evt_000": // the endpoint is throttled, and its backlog flows
+				time.Sleep(time.Millisecond) // after the others have begun
+			case !parked:
+				time.Sleep(time.Until(opens))
+			default:
+				if time.Now().After(opens.Add(time.Millisecond)) {
+					late.Add(1)
+				}
+				time.Sleep(30 * time.Millisecond)
+			}
+			return egress.Result{Status: 503}
+		}
+		stop := f.start()
+		if err := f.Handle(t.Context(), f.bundle(repeat(ref, 2*pace.FailuresToOpen)...)); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(pace.ProbeInterval(0) / 2)
+		if n := late.Load(); n > 0 {
+			t.Errorf("%d attempts out of the backlog began after the circuit was open", n)
+		}
+		if c := f.store.condition(ref); c.State != core.StateFailing {
+			t.Errorf("condition = %+v; want failing", c)
+		}
+		back.Store(true)
+		time.Sleep(pace.ProbeInterval(0))
+		if n := f.store.left(ref); n > 0 {
+			t.Errorf("%d wait after the endpoint is back", n)
 		}
 		stop()
 	})

@@ -133,6 +133,21 @@ func (h *health) parks(e *core.Endpoint, now time.Time) (core.Condition, bool) {
 	return f.condition, f.condition.Parks(now)
 }
 
+// foundSince returns the condition in which this sender itself found the endpoint, at
+// the URL of a revision, after since and within the last foundFor; zero: none.
+func (h *health) foundSince(endpoint string, revision uint64, since, now time.Time) core.Condition {
+	if !h.busy.Load() {
+		return core.Condition{}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f, known := h.found.get(endpoint)
+	if !known || now.Sub(f.at) > foundFor || !f.condition.Since.After(since) || f.revision != 0 && f.revision != revision {
+		return core.Condition{}
+	}
+	return f.condition
+}
+
 // failing reports whether e's circuit is open at now, as far as is known.
 func (h *health) failing(e *core.Endpoint, now time.Time) bool {
 	if e.Condition.State == core.StateFailing {
