@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"core/egress":          {"core", "core/rawconn", "github.com/valyala/fasthttp", "code.dny.dev/ssrf", "golang.org/x/net/idna", prom},
 	"core/egress/dnstest":  {"golang.org/x/net/dns/dnsmessage"}, // for tests
 	"core/queue":           {"core", "github.com/hibiken/asynq", "core/frame", "github.com/redis/go-redis/v9", "github.com/google/uuid", "core/metric", prom},
-	"core/publish":         {"core", "core/metric", "golang.org/x/sys/unix", prom},
+	"core/publish":         {"core", "core/metric", "core/rawconn", "golang.org/x/sys/unix", prom},
 	"core/announce":        {"core"},
 	"core/replay":          {"core"},
 	"core/trial":           {"core", "core/sign", "core/retry", "core/egress"},

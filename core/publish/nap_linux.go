@@ -2,42 +2,74 @@ package publish
 
 import (
 	"os"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sealpost/sealpost/core/rawconn"
 )
 
 // nap sleeps for fractions of a millisecond. Go's own timers wait for whole ones
 // where the processor has nothing else to do (runtime.netpoll): with 64 connections
 // flushes that were to begin 0.4 ms later cost a tenth of the events/s, with this a
-// twenty-fifth (docs/PERFORMANCE.md).
+// twenty-fifth (docs/PERFORMANCE.md). Go's scheduler is told of none of its system calls,
+// for the reason that package rawconn gives.
 type nap struct {
-	fd    int
-	timer *os.File // of fd, for Go's poller; nil: there is none
+	timer *os.File        // a timerfd; nil: there is none
+	raw   syscall.RawConn // of timer
+
+	// Of the sleep that is running.
+	length unix.ItimerSpec
+	armed  bool
+	failed bool
+
+	step func(fd uintptr) (done bool)
 }
 
 func newNap() *nap {
+	n := &nap{}
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC)
 	if err != nil {
-		return &nap{}
+		return n
 	}
-	return &nap{fd: fd, timer: os.NewFile(uintptr(fd), "timerfd")}
+	timer := os.NewFile(uintptr(fd), "timerfd")
+	raw, err := timer.SyscallConn()
+	if err != nil {
+		_ = timer.Close()
+		return n
+	}
+	n.timer, n.raw, n.step = timer, raw, n.wait
+	return n
 }
 
-// sleep returns after d, above 0 and below a second. It is called by one goroutine at a time.
+// sleep returns after d, above 0 and below a second. It is called by one goroutine at
+// a time.
 func (n *nap) sleep(d time.Duration) {
 	if n.timer == nil {
 		time.Sleep(d)
 		return
 	}
-	var expirations [8]byte
-	err := unix.TimerfdSettime(n.fd, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(d))}, nil)
-	if err == nil {
-		_, err = n.timer.Read(expirations[:])
-	}
-	if err != nil {
+	n.length.Value, n.armed, n.failed = unix.NsecToTimespec(int64(d)), false, false
+	if err := n.raw.Read(n.step); err != nil || n.failed {
 		time.Sleep(d)
 	}
+}
+
+// wait arms the timer when Go's poller has begun to look at it, and reads it when it
+// has expired.
+func (n *nap) wait(fd uintptr) (done bool) {
+	if !n.armed {
+		n.armed = true
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_TIMERFD_SETTIME, fd, 0, uintptr(unsafe.Pointer(&n.length)), 0, 0, 0)
+		n.failed = errno != 0
+		return n.failed
+	}
+	var expirations [8]byte
+	_, err := rawconn.Read(fd, expirations[:])
+	n.failed = err != nil && err != syscall.EAGAIN
+	return err != syscall.EAGAIN
 }
 
 func (n *nap) close() {

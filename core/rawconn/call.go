@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// Read is read(2) on the descriptor of a socket of package net. It returns 0
-// bytes at the end, and syscall.EAGAIN when there is nothing to be read yet. b
-// must not be empty.
+// Read is read(2) on the descriptor of a socket of package net, or of anything else that
+// does not block. It returns 0 bytes at the end, and syscall.EAGAIN when there is nothing
+// to be read yet. b must not be empty.
 func Read(fd uintptr, b []byte) (int, error) {
 	for {
 		if n, err := read(fd, b); err != syscall.EINTR {
