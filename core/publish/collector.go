@@ -119,8 +119,8 @@ type collector struct {
 	closed bool
 }
 
-// Where flushes have lingerFrom requests each one begins lingerTime later than it could,
-// unless what waits fills a bundle: a bundle costs its gateway, Redis and its sender
+// Where flushes have lingerFrom requests on average, each that no caller leads begins
+// lingerTime later than it could, unless lingerBelow events wait: a bundle costs its gateway, Redis and its sender
 // half a millisecond of CPU together, however many deliveries are in it. At a low load
 // nobody waits.
 const (
@@ -239,9 +239,6 @@ func (c *collector) take(dst []*waiter, l line, limit int, sleep func(time.Durat
 			break
 		}
 		q.flushes-- // another flush has taken them meanwhile
-		if c.closed {
-			c.change[l].Broadcast()
-		}
 	}
 	n, events := 0, 0
 	for n < len(q.waiting) && events < limit {

@@ -4,7 +4,6 @@ import (
 	"os"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +14,8 @@ import (
 // where the processor has nothing else to do (runtime.netpoll): with 64 connections
 // flushes that were to begin 0.4 ms later cost a tenth of the events/s, with this a
 // twenty-fifth (docs/PERFORMANCE.md). Go's scheduler is told of none of its system calls,
-// for the reason that package rawconn gives.
+// for the reason that package rawconn gives. Where all processors are busy a nap may last
+// longer, since Go looks at what is ready when it has nothing else to run.
 type nap struct {
 	timer *os.File        // a timerfd; nil: there is none
 	raw   syscall.RawConn // of timer
@@ -44,10 +44,9 @@ func newNap() *nap {
 	return n
 }
 
-// sleep returns after d, above 0 and below a second. It is called by one goroutine at
-// a time.
+// sleep returns after d, below a second. It is called by one goroutine at a time.
 func (n *nap) sleep(d time.Duration) {
-	if n.timer == nil {
+	if n.timer == nil || d <= 0 {
 		time.Sleep(d)
 		return
 	}
@@ -62,8 +61,7 @@ func (n *nap) sleep(d time.Duration) {
 func (n *nap) wait(fd uintptr) (done bool) {
 	if !n.armed {
 		n.armed = true
-		_, _, errno := syscall.RawSyscall6(syscall.SYS_TIMERFD_SETTIME, fd, 0, uintptr(unsafe.Pointer(&n.length)), 0, 0, 0)
-		n.failed = errno != 0
+		n.failed = unix.TimerfdSettime(int(fd), 0, &n.length, nil) != nil
 		return n.failed
 	}
 	var expirations [8]byte

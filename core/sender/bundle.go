@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// settleGroup is how many results do not wait for more to be settled with.
+	// settleGroup is from how many results on they are settled before settleInterval is
+	// over, see settleDue.
 	settleGroup = 64
 
 	// settleInterval is how long a result may wait for others to be settled with; it

@@ -81,8 +81,8 @@
 // kept busy (admission); bulk bundles have an admission of their own and leave
 // slots to the others (slots). Attempts are bounded in the process (Concurrency) and per
 // endpoint (PerEndpoint). Nobody blocks while an endpoint is full: its
-// deliveries stay in the bundle, and the limiter hands slots over in turn, to
-// the oldest bundle as many as it wants first.
+// deliveries stay in the bundle, and the limiter hands slots over, to the oldest
+// bundle all it wants before the next one gets any, to bulk bundles after the others.
 //
 // # Endpoint records
 //

@@ -76,7 +76,7 @@ type drain struct {
 	place    bool           // holds a place for the next attempt
 	rateWait time.Duration  // until the rate allows the next one; 0: it does
 	lane     core.Condition // slow or throttled, as found last
-	since    time.Time      // what was found later than that is news
+	since    time.Time      // what bundles' attempts have found later than that is news, see heed; zero: nothing is
 
 	stopping bool      // nothing new is started
 	due      time.Time // stopping: when the backlog has to be looked at next; zero: at once
@@ -96,10 +96,13 @@ func (s *Sender) drainBacklog(ctx context.Context, c core.Claim) {
 		s: s, lease: newLease(leased), end: end, claim: c, heldAt: s.now(),
 		probing: c.Condition.State == core.StateFailing,
 		pace:    pace.New(s.now(), s.perEndpoint, 0),
-		results: make(chan *verdict, resultsAhead), since: s.now(),
+		results: make(chan *verdict, resultsAhead),
 	}
-	if c.Condition.State == core.StateSlow || c.Condition.State == core.StateThrottled {
+	switch c.Condition.State {
+	case core.StateSlow, core.StateThrottled:
 		d.lane, d.since = c.Condition, c.Condition.Since
+	case "":
+		d.since = s.now()
 	}
 	d.run(ctx.Done())
 }
@@ -198,16 +201,17 @@ func (d *drain) catchUp() {
 	d.holdNow()
 }
 
-// heed stops the drain if the endpoint's circuit has been opened meanwhile by attempts
-// of this sender that are not the drain's, and reports whether it has. Those that were in
-// flight when the endpoint was found to be throttled may do so, and their finding
-// is stored only after the drain has begun. A probe finds out by itself.
+// heed stops the drain if the endpoint was found to fail, or asked for a pause, by
+// attempts of this sender that are not the drain's, and reports whether it has: those
+// that were in flight when the endpoint was found to be throttled may open its circuit.
+// What other senders find the drain finds by its own attempts. Once a probe has succeeded
+// they are old news.
 func (d *drain) heed() bool {
-	if d.stopping || d.probing || d.fifo {
+	if d.stopping || d.fifo || d.since.IsZero() {
 		return false
 	}
 	c := d.s.health.foundSince(d.claim.Endpoint.ID, d.revision, d.since, d.s.now())
-	if c.State != core.StateFailing {
+	if c.State != core.StateFailing && c.State != core.StatePaused {
 		return false
 	}
 	d.obey(c)

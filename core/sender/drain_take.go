@@ -107,8 +107,7 @@ func (d *drain) recovered() {
 	d.s.logger.Info("endpoint works again: its backlog is worked off", "organization", d.claim.Endpoint.Organization,
 		"endpoint", d.claim.Endpoint.ID, "failing_since", d.claim.Condition.Since, "probes", d.claim.Condition.Probes+1)
 	d.s.metrics.conditions[core.StateCatchingUp].Inc()
-	d.since = d.s.now()
-	d.claim.Condition = core.Condition{State: core.StateCatchingUp, Since: d.since}
+	d.claim.Condition = core.Condition{State: core.StateCatchingUp, Since: d.s.now()}
 	d.holdNow()
 }
 

@@ -301,7 +301,6 @@ func TestThrottledAndThenFailing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, nil)
 		ref := f.endpoint(1)
-		f.park(ref, 1000, 50)
 		opens := time.Now().Add(100 * time.Millisecond) // when those in flight have failed
 		var late atomic.Int64
 		var back atomic.Bool
@@ -322,8 +321,15 @@ func TestThrottledAndThenFailing(t *testing.T) {
 			}
 			return egress.Result{Status: 503}
 		}
+		handled := make(chan error, 1)
+		go func() { handled <- f.Handle(t.Context(), f.bundle(repeat(ref, 2*pace.FailuresToOpen)...)) }()
+		time.Sleep(settleInterval + 10*time.Millisecond)
+		if c := f.store.condition(ref); c.State != core.StateThrottled {
+			t.Fatalf("condition = %+v; want throttled", c)
+		}
+		f.park(ref, 1000, 50)
 		stop := f.start()
-		if err := f.Handle(t.Context(), f.bundle(repeat(ref, 2*pace.FailuresToOpen)...)); err != nil {
+		if err := <-handled; err != nil {
 			t.Error(err)
 		}
 		time.Sleep(pace.ProbeInterval(0) / 2)

@@ -10,7 +10,7 @@ import (
 // who finds an endpoint full is queued and handed slots later. Who is first in the
 // queue gets all it wants before the next one gets any, so that of many bundles for
 // one endpoint the oldest is finished first, and none is overtaken by those that come
-// after it. Were each given one, all would be finished late, and each would settle
+// after it, but for bulk work, which stands behind what is not. Were each given one, all would be finished late, and each would settle
 // its results in small pieces.
 //
 // An endpoint is known to it only while slots of it are taken or have been handed to a
