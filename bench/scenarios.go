@@ -170,7 +170,7 @@ func (r *runner) steady200(ctx context.Context) error {
 	whole := r.length
 	defer func() { r.length, r.turn = whole, 0 }()
 	r.length = r.turnLength()
-	for r.turn = range r.turns() {
+	for r.turn = range r.turns(steadyTurns) {
 		plain := load{scenario: "plain-asynq-steady200", variant: fmt.Sprintf("default poll, turn %d", r.turn+1), rate: steadyRate}
 		if err := r.plain(ctx, plain, "1s", 64); err != nil {
 			return err

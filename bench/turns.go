@@ -6,15 +6,27 @@ import (
 	"time"
 )
 
-// turns is how often scenarios that are compared take turns. On a machine that
-// others use, the same program was a third slower a minute later; what is compared
-// without turns is the minutes.
-func (r *runner) turns() int { return len(r.some(1, 2, 3, 4, 5)) }
+// How often scenarios that are compared take turns. On a machine that others use, the
+// same program was a third slower a minute later; what is compared without turns is
+// the minutes. A low rate is dearer for moments, and cheap to repeat.
+const (
+	loadTurns   = 5
+	steadyTurns = 9
+	mostTurns   = max(loadTurns, steadyTurns)
+)
+
+// turns returns how many turns are taken instead of n.
+func (r *runner) turns(n int) int {
+	if r.o.quick {
+		return 1
+	}
+	return n
+}
 
 // takeTurns runs the chosen scenarios that take turns.
 func (r *runner) takeTurns(ctx context.Context) error {
 	r.length = r.turnLength()
-	for r.turn = range r.turns() {
+	for r.turn = range r.turns(loadTurns) {
 		if err := r.run(ctx, true); err != nil {
 			return err
 		}
@@ -34,7 +46,7 @@ func rate(res *result) float64 { return res.DeliveredPerSecond }
 // a turn in which both ran it is false.
 func (r *runner) ratio(a, b string, figure func(*result) float64) (float64, bool) {
 	var ratios []float64
-	for turn := range r.turns() {
+	for turn := range mostTurns {
 		if x, y := r.highest(a, turn, figure), r.highest(b, turn, figure); x > 0 && y > 0 {
 			ratios = append(ratios, x/y)
 		}

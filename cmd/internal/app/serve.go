@@ -68,6 +68,7 @@ func (c *serveSender) run(ctx context.Context, env environment) error {
 	if err != nil {
 		return err
 	}
+	b.spareCores()
 	if err := b.startSender(ctx, &c.redisSettings, &c.deliverySettings, &c.targetSettings, c.PayloadRetention > 0); err != nil {
 		return errors.Join(err, b.close())
 	}

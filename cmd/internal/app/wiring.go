@@ -39,6 +39,7 @@ type base struct {
 	admin    *admin
 	own      []netip.AddrPort // where this process and Redis are
 	tracer   core.Tracer      // nil: nothing is traced
+	cores    *cores           // nil: all of them, always
 	members  *group
 	closers  []func() error // run after all members are gone, last first
 }
@@ -257,7 +258,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		return err
 	}
 	b.closers = append(b.closers, func() error { client.Close(); return nil })
-	deliverer, err := sender.New(sender.Options{
+	options := sender.Options{
 		Store: b.store, Queue: b.producer, Client: client, Keyring: b.ring,
 		Schedule: delivery.schedule(), DeliveryTimeout: delivery.DeliveryTimeout, Concurrency: delivery.Concurrency,
 		PerEndpoint:      max(1, min(sender.DefaultPerEndpoint, delivery.Concurrency/2)), // never all slots for one
@@ -265,7 +266,11 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		Announcer: announce.New(b.store, b.producer, nil),
 		Tracer:    b.tracer, HideTrace: delivery.HideTrace,
 		Registerer: b.metrics, Logger: b.log,
-	})
+	}
+	if b.cores != nil {
+		options.Client = b.cores.client(client)
+	}
+	deliverer, err := sender.New(options)
 	if err != nil {
 		return err
 	}
@@ -273,8 +278,12 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	if err != nil {
 		return err
 	}
+	handle := deliverer.Handle
+	if b.cores != nil {
+		handle = b.cores.handler(handle)
+	}
 	consumer, err := queue.NewConsumer(queue.ConsumerOptions{
-		Options: b.queueOptions(queueClient), Handler: deliverer.Handle, OnStop: deliverer.Drain,
+		Options: b.queueOptions(queueClient), Handler: handle, OnStop: deliverer.Drain,
 		ShutdownTimeout: delivery.ShutdownTimeout + abortMargin,
 	})
 	if err != nil {
