@@ -154,6 +154,7 @@ func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
 	if !s.hideTrace {
 		a.trace = trace
 	}
+	s.watcher.Attempt(began)
 	// An attempt under way is finished even when the lease is lost: cut off, it
 	// would be in doubt, and it is short.
 	res := s.client.Post(l.detached, began.Add(s.deliveryTimeout), rec.target, a.compose)

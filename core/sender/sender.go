@@ -90,6 +90,20 @@ type poster interface {
 
 var _ poster = (*egress.Client)(nil)
 
+// watcher is told what is about to begin, by many goroutines. It is no wrapper around
+// what does the work: on the stack of every delivery there is no room for one more
+// (core/queue/stack.go).
+type watcher interface {
+	Bundle(now time.Time)
+	Attempt(now time.Time)
+}
+
+// nobody watches.
+type nobody struct{}
+
+func (nobody) Bundle(time.Time)  {}
+func (nobody) Attempt(time.Time) {}
+
 // Options configures a Sender. Fields without a stated default are required.
 type Options struct {
 	Store   store
@@ -108,6 +122,7 @@ type Options struct {
 	DisableAfter     time.Duration // of nothing but failures an endpoint is disabled; 0: never
 	Announcer        announcer     // of disabled endpoints and of warnings
 
+	Watcher   watcher     // nil: nobody is told what begins
 	Tracer    core.Tracer // nil: attempts are not traced
 	HideTrace bool        // receivers get neither traceparent nor tracestate
 
@@ -125,6 +140,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.HandlerLimit == 0 {
 		o.HandlerLimit = DefaultHandlerLimit
+	}
+	if o.Watcher == nil {
+		o.Watcher = nobody{}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -199,6 +217,7 @@ type Sender struct {
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
 
+	watcher   watcher
 	tracer    core.Tracer
 	hideTrace bool
 
@@ -230,7 +249,7 @@ func New(o Options) (*Sender, error) {
 		drains:      make(chan struct{}, maxDrains),
 		drainPlaces: make(chan struct{}, drainsPerSlot*o.Concurrency),
 		draining:    make(chan struct{}),
-		tracer:      o.Tracer, hideTrace: o.HideTrace,
+		watcher:     o.Watcher, tracer: o.Tracer, hideTrace: o.HideTrace,
 		logger: o.Logger, now: o.Now, rand: o.Rand,
 	}
 	s.overtime = newOvertime(overtimePerSlot*o.Concurrency, s.overdue, o.Now)
@@ -253,6 +272,7 @@ func New(o Options) (*Sender, error) {
 // while requests under way are finished and their results stored. Handle ends
 // within the HandlerLimit, and puts back what it could not start by then.
 func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
+	s.watcher.Bundle(s.now())
 	r := s.newRun(ctx, b)
 	if r.pending == 0 {
 		// Nothing is pending, yet the task is here: its end was not noted. The mark

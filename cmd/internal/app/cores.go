@@ -1,17 +1,12 @@
 package app
 
 import (
-	"context"
 	"log/slog"
 	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sealpost/sealpost/core"
-	"github.com/sealpost/sealpost/core/egress"
-	"github.com/sealpost/sealpost/core/queue"
 )
 
 const (
@@ -70,14 +65,13 @@ func newCores(log *slog.Logger) *cores {
 	return &cores{use: use, spent: spentCPU, started: time.Now()}
 }
 
-// bundle is to be called before each bundle: one that is put aside takes no attempt.
-func (c *cores) bundle() { c.glance(int64(time.Since(c.started))) }
+// Bundle is called before each bundle: one that is put aside takes no attempt.
+func (c *cores) Bundle(now time.Time) { c.glance(c.since(now)) }
 
-// attempt is to be called before each attempt. Two at the same instant may count as
-// one.
-func (c *cores) attempt() {
+// Attempt is called before each attempt. Two at the same instant may count as one.
+func (c *cores) Attempt(at time.Time) {
 	const cost = int64(time.Second / calmRate)
-	now := int64(time.Since(c.started))
+	now := c.since(at)
 	paid := max(c.paid.Load(), now) + cost
 	if paid > now+calmBatch*cost {
 		c.much()
@@ -86,6 +80,9 @@ func (c *cores) attempt() {
 	c.paid.Store(paid)
 	c.glance(now)
 }
+
+// since returns a time as ns since started, whatever happens to the wall clock.
+func (c *cores) since(at time.Time) int64 { return int64(at.Sub(c.started)) }
 
 // glance looks if it is time to.
 func (c *cores) glance(now int64) {
@@ -146,26 +143,4 @@ func (c *cores) end() error {
 func (b *base) spareCores() {
 	b.cores = newCores(b.log)
 	b.closers = append(b.closers, b.cores.end)
-}
-
-// handler makes bundles known to cores.
-func (c *cores) handler(handle queue.Handler) queue.Handler {
-	return func(ctx context.Context, b *core.Bundle) error {
-		c.bundle()
-		return handle(ctx, b)
-	}
-}
-
-// client makes attempts known to cores.
-func (c *cores) client(client *egress.Client) countedClient { return countedClient{client, c} }
-
-type countedClient struct {
-	*egress.Client
-	cores *cores
-}
-
-// Post makes one attempt, see egress.Client.
-func (c countedClient) Post(ctx context.Context, deadline time.Time, t *egress.Target, compose egress.Compose) egress.Result {
-	c.cores.attempt()
-	return c.Client.Post(ctx, deadline, t, compose)
 }

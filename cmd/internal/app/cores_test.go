@@ -32,7 +32,7 @@ func newTrialCores() *trialCores {
 // attempts makes attempts for a time, each of which takes as much of it in CPU.
 func (c *trialCores) attempts(lasting, every, cpu time.Duration) {
 	for range lasting / every {
-		c.attempt()
+		c.Attempt(time.Now())
 		c.cpu += cpu
 		time.Sleep(every)
 	}
@@ -66,11 +66,11 @@ func TestCores(t *testing.T) {
 		expect("little again", true, 3)
 
 		for range calmBatch - 1 {
-			c.attempt()
+			c.Attempt(time.Now())
 		}
 		expect("a batch", true, 3)
-		c.attempt()
-		c.attempt()
+		c.Attempt(time.Now())
+		c.Attempt(time.Now())
 		expect("a larger one", false, 4)
 		c.attempts(2*calmTime, time.Second/calmRate/2, time.Microsecond)
 		expect("many that cost nothing", false, 4)
@@ -79,7 +79,7 @@ func TestCores(t *testing.T) {
 		for range 2 * calmLooks {
 			time.Sleep(10 * coresLook)
 			for range 2 * calmBatch {
-				c.attempt()
+				c.Attempt(time.Now())
 			}
 		}
 		expect("batches", false, 4)
@@ -91,7 +91,7 @@ func TestCores(t *testing.T) {
 		expect("calm once more", true, 5)
 		time.Sleep(coresLook)
 		c.cpu += coresLook
-		c.bundle()
+		c.Bundle(time.Now())
 		expect("bundles without attempts", false, 6)
 		c.attempts(2*calmTime, every, little)
 		expect("calm yet again", true, 7)
@@ -124,7 +124,7 @@ func TestCoresTogether(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for c.few.Load() && time.Now().Before(deadline) {
-				c.attempt()
+				c.Attempt(time.Now())
 			}
 		})
 	}

@@ -268,7 +268,7 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 		Registerer: b.metrics, Logger: b.log,
 	}
 	if b.cores != nil {
-		options.Client = b.cores.client(client)
+		options.Watcher = b.cores
 	}
 	deliverer, err := sender.New(options)
 	if err != nil {
@@ -278,12 +278,8 @@ func (b *base) startSender(ctx context.Context, at *redisSettings, delivery *del
 	if err != nil {
 		return err
 	}
-	handle := deliverer.Handle
-	if b.cores != nil {
-		handle = b.cores.handler(handle)
-	}
 	consumer, err := queue.NewConsumer(queue.ConsumerOptions{
-		Options: b.queueOptions(queueClient), Handler: handle, OnStop: deliverer.Drain,
+		Options: b.queueOptions(queueClient), Handler: deliverer.Handle, OnStop: deliverer.Drain,
 		ShutdownTimeout: delivery.ShutdownTimeout + abortMargin,
 	})
 	if err != nil {
