@@ -288,6 +288,7 @@ func (d *drain) read() bool {
 	ctx, cancel := context.WithTimeout(d.detached, settleCall)
 	defer cancel()
 	ahead := d.pageSize()
+	d.s.watcher.Work(now)
 	page, err := d.s.store.Backlog(ctx, d.claim.Endpoint, d.cursor, ahead)
 	if err != nil {
 		d.s.logger.Warn("a backlog could not be read", "endpoint", d.claim.Endpoint.ID, "error", err)

@@ -90,18 +90,19 @@ type poster interface {
 
 var _ poster = (*egress.Client)(nil)
 
-// watcher is told what is about to begin, by many goroutines. It is no wrapper around
-// what does the work: on the stack of every delivery there is no room for one more
+// watcher is told what begins now, by many goroutines. It is no wrapper around what
+// does the work: on the stack of every delivery there is no room for one more
 // (core/queue/stack.go).
 type watcher interface {
-	Bundle(now time.Time)
+	// Work is a bundle, or a part of a backlog. It may take no attempt.
+	Work(now time.Time)
 	Attempt(now time.Time)
 }
 
 // nobody watches.
 type nobody struct{}
 
-func (nobody) Bundle(time.Time)  {}
+func (nobody) Work(time.Time)    {}
 func (nobody) Attempt(time.Time) {}
 
 // Options configures a Sender. Fields without a stated default are required.
@@ -272,7 +273,7 @@ func New(o Options) (*Sender, error) {
 // while requests under way are finished and their results stored. Handle ends
 // within the HandlerLimit, and puts back what it could not start by then.
 func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
-	s.watcher.Bundle(s.now())
+	s.watcher.Work(s.now())
 	r := s.newRun(ctx, b)
 	if r.pending == 0 {
 		// Nothing is pending, yet the task is here: its end was not noted. The mark

@@ -55,6 +55,7 @@ func (d *drain) trimSome() (int, error) {
 	ctx, cancel := context.WithTimeout(d.detached, settleCall)
 	defer cancel()
 	ref := d.claim.Endpoint
+	d.s.watcher.Work(d.s.now())
 	parked, err := d.s.store.Park(ctx, []core.Parking{{Endpoint: ref}})
 	if err != nil || parked[0].Excess == 0 {
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,10 @@ const (
 	// to find little.
 	coresLook = 100 * time.Millisecond
 	calmLooks = 20
+
+	// coresSpan is how long a look spans at most: what was done before a long time
+	// without anything was much all the same.
+	coresSpan = time.Second
 )
 
 // cores lets a sender run on one core while it has little to do. Go wakes another
@@ -31,7 +36,7 @@ const (
 // thread was to do is mostly done before it is awake, which cost a sixth of the CPU
 // of a sender with 200 deliveries a second (docs/PERFORMANCE.md).
 //
-// Attempts and bundles keep it going: a sender without any is not looked at.
+// What the sender begins keeps it going: one that begins nothing is not looked at.
 type cores struct {
 	use   func(few bool)                // one core, or all
 	spent func() (time.Duration, error) // the CPU time of this process
@@ -51,11 +56,13 @@ type cores struct {
 // number of cores, so it has one cores.
 func newCores(log *slog.Logger) *cores {
 	all := runtime.GOMAXPROCS(0)
+	n, err := strconv.ParseInt(os.Getenv("GOMAXPROCS"), 10, 32)
+	chosen := err == nil && n > 0 // as the runtime reads it
 	use := func(few bool) {
 		switch {
 		case few:
 			runtime.GOMAXPROCS(1)
-		case os.Getenv("GOMAXPROCS") != "":
+		case chosen:
 			runtime.GOMAXPROCS(all)
 		default:
 			runtime.SetDefaultGOMAXPROCS() // it follows the limit of the container again
@@ -65,10 +72,12 @@ func newCores(log *slog.Logger) *cores {
 	return &cores{use: use, spent: spentCPU, started: time.Now()}
 }
 
-// Bundle is called before each bundle: one that is put aside takes no attempt.
-func (c *cores) Bundle(now time.Time) { c.glance(c.since(now)) }
+// Work is called before each bundle and each part of a backlog: what is put aside or
+// given up takes no attempt.
+func (c *cores) Work(now time.Time) { c.glance(c.since(now)) }
 
-// Attempt is called before each attempt. Two at the same instant may count as one.
+// Attempt is called before each attempt. Some at the same instant may count as one:
+// the next ones are noticed.
 func (c *cores) Attempt(at time.Time) {
 	const cost = int64(time.Second / calmRate)
 	now := c.since(at)
@@ -112,7 +121,7 @@ func (c *cores) look(now int64) {
 	}
 	c.looked.Store(now)
 	spent, err := c.spent()
-	if err != nil || int64(spent-c.before) > since/calmPart {
+	if err != nil || int64(spent-c.before) > min(since, int64(coresSpan))/calmPart {
 		c.calm.Store(0)
 	} else {
 		c.calm.Add(1)
@@ -121,11 +130,13 @@ func (c *cores) look(now int64) {
 	c.change(c.calm.Load() >= calmLooks)
 }
 
-// change sets the number of cores. The caller holds the lock.
+// change sets the number of cores. The caller holds the lock. It takes as long as a
+// collection of garbage that is going on; who has more to do meanwhile waits for it
+// only on the way to few cores, to take them back.
 func (c *cores) change(few bool) {
 	if c.few.Load() != few && !c.ended {
-		c.use(few)
 		c.few.Store(few)
+		c.use(few)
 	}
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"runtime"
@@ -86,13 +87,18 @@ func TestCores(t *testing.T) {
 		time.Sleep(time.Hour)
 		c.attempts(every, every, little)
 		expect("nothing at all, so nothing is gained", false, 4)
+		for range 2 * calmLooks {
+			time.Sleep(3 * time.Second)
+			c.attempts(every, every, 600*time.Millisecond)
+		}
+		expect("a dear one now and then", false, 4)
 
 		c.attempts(2*calmTime, every, little)
 		expect("calm once more", true, 5)
 		time.Sleep(coresLook)
 		c.cpu += coresLook
-		c.Bundle(time.Now())
-		expect("bundles without attempts", false, 6)
+		c.Work(time.Now())
+		expect("work without attempts", false, 6)
 		c.attempts(2*calmTime, every, little)
 		expect("calm yet again", true, 7)
 		c.err = errors.New("no such thing as CPU time")
@@ -113,12 +119,13 @@ func TestCores(t *testing.T) {
 	})
 }
 
-// Attempts of many goroutines that keep the process busy are noticed, however they
-// meet.
+// Attempts of many goroutines are noticed, however they meet, and though they cost
+// nothing.
 func TestCoresTogether(t *testing.T) {
 	t.Parallel()
-	c := &cores{spent: spentCPU, started: time.Now(), use: func(bool) {}}
+	c := &cores{spent: func() (time.Duration, error) { return 0, nil }, started: time.Now(), use: func(bool) {}}
 	c.few.Store(true)
+	c.calm.Store(calmLooks)
 	var wg sync.WaitGroup
 	deadline := time.Now().Add(time.Minute)
 	for range 8 {
@@ -137,19 +144,19 @@ func TestCoresTogether(t *testing.T) {
 // TestCoresOfTheProcess changes the number of cores of the tests themselves, and is
 // not parallel for that reason.
 func TestCoresOfTheProcess(t *testing.T) {
-	before := runtime.GOMAXPROCS(0)
-	defer func() {
-		if os.Getenv("GOMAXPROCS") == "" {
-			runtime.SetDefaultGOMAXPROCS()
-		} else {
+	before, setting := runtime.GOMAXPROCS(0), os.Getenv("GOMAXPROCS")
+	t.Cleanup(func() {
+		runtime.SetDefaultGOMAXPROCS()
+		if setting != "" {
 			runtime.GOMAXPROCS(before)
 		}
-	}()
+	})
 	runtime.SetDefaultGOMAXPROCS()
 	byDefault := runtime.GOMAXPROCS(0)
-	for setting, want := range map[string]int{"4": 4, "": byDefault} {
+	other := byDefault + 2
+	for setting, want := range map[string]int{fmt.Sprint(other): other, "": byDefault, "0": byDefault, "many": byDefault} {
 		t.Setenv("GOMAXPROCS", setting)
-		runtime.GOMAXPROCS(4)
+		runtime.GOMAXPROCS(other)
 		c := newCores(slog.New(slog.DiscardHandler))
 		c.change(true)
 		if n := runtime.GOMAXPROCS(0); n != 1 {

@@ -17,7 +17,10 @@ func TestSpareCores(t *testing.T) {
 	c.subscribe(r.url(), "lead.created")
 	// The log is asked first: to look at the metrics is something to do.
 	changed := func(to int) bool {
-		return strings.Contains(s.sender.log(), fmt.Sprintf(`"msg":"cores in use changed","cores":%d}`, to))
+		log := s.sender.log()
+		const change = `"msg":"cores in use changed","cores":`
+		at := strings.LastIndex(log, change)
+		return at >= 0 && strings.HasPrefix(log[at+len(change):], fmt.Sprintf("%d}", to))
 	}
 	expect := func(program string, want int) {
 		t.Helper()
@@ -30,6 +33,7 @@ func TestSpareCores(t *testing.T) {
 	s.eventually("one core for a few events", func() bool {
 		c.publish(1, "lead.created", "1")
 		sent++
+		r.await(sent)                      // nothing is to begin when the metrics are read
 		time.Sleep(100 * time.Millisecond) // the pace of somebody who has few
 		return changed(1)
 	})
