@@ -12,6 +12,21 @@ import (
 // the numbers it stands for and has no letters that are read as one another.
 const crockford = "0123456789abcdefghjkmnpqrstvwxyz"
 
+// crockfordValues has the value of each byte that is a digit of crockford, and
+// notCrockford for the others: a search in the alphabet for each digit of each id was
+// a twentieth of a gateway's time.
+var crockfordValues = func() (values [256]byte) {
+	for i := range values {
+		values[i] = notCrockford
+	}
+	for i := range len(crockford) {
+		values[crockford[i]] = byte(i)
+	}
+	return values
+}()
+
+const notCrockford = 0xff
+
 // How the ids that Sealpost gives begin.
 const (
 	EventIDPrefix    = "evt_"
@@ -79,8 +94,8 @@ func PackID(prefix, id string) (raw [16]byte, ok bool) {
 	}
 	var high, low uint64
 	for i := range idDigits {
-		v := strings.IndexByte(crockford, digits[i])
-		if v < 0 {
+		v := crockfordValues[digits[i]]
+		if v == notCrockford {
 			return raw, false
 		}
 		high = high<<5 | low>>59
