@@ -229,11 +229,11 @@ func TestMarksAddUp(t *testing.T) {
 	t.Parallel()
 	s, client := setup(t)
 	ctx := t.Context()
-	for _, index := range []int{1, 4} {
-		noError(t, s.Record(ctx, core.Record{Marks: []core.Mark{{DoneKey: "sp:{q}:bundle:x:done", Size: 5, TTL: time.Hour, Indexes: []int{index}}}}))
+	for _, indexes := range [][]int{{1}, {17, 12}, {4}, {4, 16}} {
+		noError(t, s.Record(ctx, core.Record{Marks: []core.Mark{{DoneKey: "sp:{q}:bundle:x:done", Size: 19, TTL: time.Hour, Indexes: indexes}}}))
 	}
-	if bits := client.Get(ctx, "sp:{q}:bundle:x:done").Val(); bits != "\x48" {
-		t.Errorf("bitmap %x; want 48", bits)
+	if bits := client.Get(ctx, "sp:{q}:bundle:x:done").Val(); bits != "\x48\x08\xc0" {
+		t.Errorf("bitmap %x; want 4808c0", bits)
 	}
 }
 

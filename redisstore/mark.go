@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,12 +18,30 @@ const openMarkLifetime = 30 * 24 * time.Hour
 // minMarkLifetime keeps a Mark without a TTL from staying for ever.
 const minMarkLifetime = time.Minute
 
-// settleSomeScript notes deliveries of a bundle as settled.
+// settleSomeScript notes deliveries of a bundle as settled. It writes the whole bitmap:
+// each SETBIT would be a command of its own in the append-only file.
 //
-// KEYS: Mark.DoneKey. ARGV: lifetime in ms, indexes.
+// KEYS: Mark.DoneKey. ARGV: their bitmap, lifetime in ms.
 var settleSomeScript = redis.NewScript(`
-for i = 2, #ARGV do redis.call('SETBIT', KEYS[1], ARGV[i], 1) end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
+local function either(a, b)
+	if a == 0 or a == b then return b end
+	local sum, bit = 0, 128
+	while bit >= 1 do
+		if a >= bit or b >= bit then sum = sum + bit end
+		a, b, bit = a % bit, b % bit, bit / 2
+	end
+	return sum
+end
+local settled = ARGV[1]
+local before = redis.call('GET', KEYS[1])
+if before then
+	local both = {}
+	for i = 1, math.max(#settled, #before) do
+		both[i] = string.char(either(string.byte(settled, i) or 0, string.byte(before, i) or 0))
+	end
+	settled = table.concat(both)
+end
+redis.call('SET', KEYS[1], settled, 'PX', ARGV[2])
 return 1
 `)
 
@@ -70,12 +89,7 @@ func writeMark(ctx context.Context, b *batch, m *core.Mark) {
 	case m.All:
 		b.run(ctx, settleAllScript, []string{m.DoneKey, m.BlobKey}, settledBitmap(m.Size), lifetime.Milliseconds())
 	case len(m.Indexes) > 0:
-		args := make([]any, 0, 1+len(m.Indexes))
-		args = append(args, max(2*lifetime, openMarkLifetime).Milliseconds())
-		for _, index := range m.Indexes {
-			args = append(args, index)
-		}
-		b.run(ctx, settleSomeScript, []string{m.DoneKey}, args...)
+		b.run(ctx, settleSomeScript, []string{m.DoneKey}, bitmapOf(m.Indexes), max(2*lifetime, openMarkLifetime).Milliseconds())
 	}
 }
 
@@ -98,8 +112,17 @@ func (s *Store) endAgain(ctx context.Context, ends []end) error {
 	return b.exec(ctx)
 }
 
-// settledBitmap returns size bits that are all 1, the first in the highest bit
-// of the first byte as Redis counts them, filled up with 0.
+// bitmapOf returns bits of which those at indexes are 1, the first in the highest bit of
+// the first byte as Redis counts them.
+func bitmapOf(indexes []int) []byte {
+	bitmap := make([]byte, slices.Max(indexes)/8+1)
+	for _, i := range indexes {
+		bitmap[i/8] |= 0x80 >> (i % 8)
+	}
+	return bitmap
+}
+
+// settledBitmap returns size bits that are all 1, in the same order, filled up with 0.
 func settledBitmap(size int) []byte {
 	bitmap := make([]byte, (size+7)/8)
 	for i := range bitmap {
