@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 )
 
 // fastServer starts a server that answers every size bytes that come, without
@@ -37,7 +38,7 @@ func fastPost(t testing.TB, size int) func(context.Context) Result {
 		m.Body = body
 		return nil
 	}
-	return func(ctx context.Context) Result { return c.Post(ctx, deadlineIn(patience), target, compose) }
+	return func(ctx context.Context) Result { return c.Post(ctx, time.Now(), patience, target, compose) }
 }
 
 // TestPostAllocatesNothing holds for a connection used before and a context that

@@ -123,21 +123,26 @@ func (c *Client) Deny(addrs []netip.AddrPort) { c.guard.deny(addrs) }
 // host share them; they dial again.
 func (c *Client) DropIdle(t *Target) { c.pool.dropIdle(t.key) }
 
-// Post sends one POST request to t and reads the response. Everything, from
-// waiting for a connection to the last byte of the (capped) body, ends at
-// deadline at the latest, or when ctx is done. See Result for what comes back.
+// Post sends one POST request to t and reads the response. began is now, by
+// Options.Now: callers have read it for themselves, and each reading of the clock is
+// a hundredth of what a request costs. Everything, from waiting for a connection to the last
+// byte of the (capped) body, ends timeout after it at the latest, or when ctx is done.
+// See Result for what comes back.
 //
 // If a connection that was used before turns out to be closed before any byte of
 // a response, the request is sent once more on a fresh one. The receiver may then
 // see it twice, under the same webhook-id.
-func (c *Client) Post(ctx context.Context, deadline time.Time, t *Target, compose Compose) Result {
-	start := c.now()
+func (c *Client) Post(ctx context.Context, began time.Time, timeout time.Duration, t *Target, compose Compose) Result {
+	deadline := began.Add(timeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
 	}
-	a := attempt{client: c, ctx: ctx, deadline: deadline, target: t, compose: compose}
+	a := attempt{client: c, ctx: ctx, began: began, deadline: deadline, target: t, compose: compose}
 	a.run()
-	a.result.Total = c.now().Sub(start)
+	if a.ended.IsZero() {
+		a.ended = c.now()
+	}
+	a.result.Total = a.ended.Sub(began)
 	return a.result
 }
 
@@ -145,6 +150,8 @@ func (c *Client) Post(ctx context.Context, deadline time.Time, t *Target, compos
 type attempt struct {
 	client   *Client
 	ctx      context.Context
+	began    time.Time
+	ended    time.Time // zero: not on a connection that was left whole
 	deadline time.Time
 	target   *Target
 	compose  Compose
@@ -183,8 +190,8 @@ func (a *attempt) run() {
 // acquire returns a connection that is alive or the permission to dial one.
 func (a *attempt) acquire() grant {
 	for {
-		g := a.client.pool.get(a.ctx, a.deadline, a.target.key)
-		if g.conn == nil || a.client.now().Sub(g.conn.idleSince) < aliveWithin || g.conn.socket.alive() {
+		g := a.client.pool.get(a.ctx, a.began, a.deadline, a.target.key)
+		if g.conn == nil || a.began.Sub(g.conn.idleSince) < aliveWithin || g.conn.socket.alive() {
 			return g
 		}
 		a.client.pool.drop(g.conn)
@@ -202,14 +209,14 @@ func (a *attempt) fail(reason core.Reason, err error) {
 		if a.result.Started {
 			a.result.Reason = core.ReasonConnectionLost
 		}
-	case a.late():
+	case a.late(a.client.now()):
 		a.result.Reason, a.result.Err = core.ReasonTimeout, shorten(err)
 	default:
 		a.result.Reason, a.result.Err = reason, shorten(err)
 	}
 }
 
-func (a *attempt) late() bool { return time.Until(a.deadline) <= 0 }
+func (a *attempt) late(now time.Time) bool { return !now.Before(a.deadline) }
 
 // maxErrorLength bounds an error's text, in bytes.
 const maxErrorLength = 256

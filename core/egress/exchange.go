@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -55,7 +56,6 @@ func (a *attempt) exchange(cn *conn) (stale bool) {
 	if a.ctx.Done() != nil {
 		unhook = context.AfterFunc(a.ctx, cn.abort)
 	}
-	began := a.client.now()
 	if err := a.fill(&s.message); err != nil {
 		a.result.Err = err
 		a.dispose(cn, unhook())
@@ -63,11 +63,12 @@ func (a *attempt) exchange(cn *conn) (stale bool) {
 	}
 	// Composing may have waited for Redis. A peer that has closed its side meanwhile
 	// need not say so again, and the wait for its response would last to the deadline.
-	if a.result.Reused && a.client.now().Sub(began) >= aliveWithin && !cn.socket.alive() {
+	now := a.client.now()
+	if a.result.Reused && now.Sub(a.began) >= aliveWithin && !cn.socket.alive() {
 		unhook()
 		return a.broken(cn, io.EOF)
 	}
-	ans, err := a.roundTrip(cn, s)
+	ans, err := a.roundTrip(cn, s, now)
 	unhurt := unhook() // else the deadline is not what it was set to
 	if err != nil {
 		return a.broken(cn, err)
@@ -90,8 +91,9 @@ func (a *attempt) fill(m *Message) error {
 }
 
 func (a *attempt) dispose(cn *conn, keep bool) {
+	a.ended = a.client.now()
 	if keep {
-		a.client.pool.put(cn)
+		a.client.pool.put(cn, a.ended)
 	} else {
 		a.client.pool.drop(cn)
 	}
@@ -102,7 +104,7 @@ func (a *attempt) broken(cn *conn, err error) (stale bool) {
 	reason := exchangeReason(err)
 	// A timeout may mean that the receiver is at work on the request; so does the
 	// beginning of a response.
-	if a.result.Reused && cn.received == 0 && reason != core.ReasonTimeout && a.ctx.Err() == nil && !a.late() {
+	if a.result.Reused && cn.received == 0 && reason != core.ReasonTimeout && a.ctx.Err() == nil && !a.late(a.client.now()) {
 		cn.cut()
 		return true
 	}
@@ -128,15 +130,14 @@ func exchangeReason(err error) core.Reason {
 	}
 }
 
-// roundTrip writes the request and reads the response.
-func (a *attempt) roundTrip(cn *conn, s *scratch) (answer, error) {
+// roundTrip writes the request at start, which is now, and reads the response.
+func (a *attempt) roundTrip(cn *conn, s *scratch, start time.Time) (answer, error) {
 	if err := a.ctx.Err(); err != nil {
 		return answer{}, err
 	}
-	if a.late() { // composing took its time
+	if a.late(start) { // composing took its time
 		return answer{}, errTimeout
 	}
-	start := a.client.now()
 	a.result.Started = true
 	werr := a.write(cn, s)
 	if errors.Is(werr, os.ErrDeadlineExceeded) {

@@ -202,7 +202,7 @@ func TestLoopbackIsNotDialled(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if r := c.Post(t.Context(), deadlineIn(5*time.Second), target, hello); r.Reason == "" || r.Started {
+		if r := c.Post(t.Context(), time.Now(), 5*time.Second, target, hello); r.Reason == "" || r.Started {
 			t.Errorf("%s: got %s; want a failure", host, r.brief())
 		}
 	}
@@ -310,7 +310,7 @@ func TestDNSFailures(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
-	if r := c.Post(t.Context(), deadlineIn(100*time.Millisecond), mustTarget(t, "http://hooks.example.com.:1/"), hello); r.Reason != core.ReasonTimeout || r.Started {
+	if r := c.Post(t.Context(), time.Now(), 100*time.Millisecond, mustTarget(t, "http://hooks.example.com.:1/"), hello); r.Reason != core.ReasonTimeout || r.Started {
 		t.Errorf("got %s; want reason timeout", r.brief())
 	}
 }

@@ -57,7 +57,7 @@ func hello(m *Message) error {
 }
 
 func post(c *Client, target *Target) Result {
-	return c.Post(context.Background(), time.Now().Add(patience), target, hello)
+	return c.Post(context.Background(), c.now(), patience, target, hello)
 }
 
 // server is a TCP server that is told what to do with each connection.

@@ -50,7 +50,7 @@ func TestStaleConnectionIsSentOnceMore(t *testing.T) {
 				t.Fatalf("first: got %s", r.brief())
 			}
 			composed := 0
-			r := c.Post(t.Context(), deadlineIn(patience), target, func(m *Message) error {
+			r := c.Post(t.Context(), time.Now(), patience, target, func(m *Message) error {
 				composed++
 				return hello(m)
 			})
@@ -89,7 +89,7 @@ func TestReusedConnectionIsNotRepeatedWhenTheRequestMayBeAtWork(t *testing.T) {
 		c := newClient(t)
 		target := mustTarget(t, s.url("/"))
 		post(c, target)
-		r := c.Post(t.Context(), deadlineIn(200*time.Millisecond), target, hello)
+		r := c.Post(t.Context(), time.Now(), 200*time.Millisecond, target, hello)
 		if r.Reason != core.ReasonTimeout || r.Resent || !r.Reused || s.accepted.Load() != 1 {
 			t.Errorf("got %s; want a timeout without repetition", r.brief())
 		}
@@ -115,7 +115,7 @@ func TestComposeErrorOnRepetition(t *testing.T) {
 	post(c, target)
 	gone := errors.New("endpoint is gone")
 	composed := 0
-	r := c.Post(t.Context(), deadlineIn(patience), target, func(m *Message) error {
+	r := c.Post(t.Context(), time.Now(), patience, target, func(m *Message) error {
 		if composed++; composed == 2 {
 			return gone
 		}
@@ -272,7 +272,7 @@ func TestHalfClosedWhileComposing(t *testing.T) {
 		t.Fatalf("first: got %s", r.brief())
 	}
 	composed := 0
-	r := c.Post(t.Context(), deadlineIn(patience), target, func(m *Message) error {
+	r := c.Post(t.Context(), time.Now(), patience, target, func(m *Message) error {
 		if composed++; composed == 1 {
 			close(closing)
 			<-closed

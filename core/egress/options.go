@@ -51,8 +51,8 @@ type Options struct {
 	UserAgent  string                // "": Sealpost/<version>
 	Registerer prometheus.Registerer // nil: metrics are kept but not registered
 
-	// Now is the clock of idle times and of the durations in Result; nil:
-	// time.Now. Deadlines are kept by the system's clock in any case.
+	// Now is the clock of idle times, of the durations in Result and of what Post is
+	// told as the time; nil: time.Now. Sockets keep their deadlines by the system's clock.
 	Now func() time.Time
 }
 

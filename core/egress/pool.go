@@ -47,11 +47,11 @@ func newPool(o *Options) *pool {
 	}
 }
 
-// get returns an idle connection or the permission to dial. Whoever gets a
+// get returns, at now, an idle connection or the permission to dial. Whoever gets a
 // connection ends with put or drop; whoever dials ends with put or drop of the
 // new connection, or with free if there is none.
-func (p *pool) get(ctx context.Context, deadline time.Time, key string) grant {
-	g, wait := p.tryGet(key)
+func (p *pool) get(ctx context.Context, now, deadline time.Time, key string) grant {
+	g, wait := p.tryGet(key, now)
 	if wait == nil {
 		return g
 	}
@@ -72,7 +72,7 @@ func (p *pool) get(ctx context.Context, deadline time.Time, key string) grant {
 }
 
 // tryGet returns a grant, or a channel on which one will come.
-func (p *pool) tryGet(key string) (grant, chan grant) {
+func (p *pool) tryGet(key string, now time.Time) (grant, chan grant) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -84,7 +84,7 @@ func (p *pool) tryGet(key string) (grant, chan grant) {
 		p.hosts[key] = h
 	}
 	var expired []*conn
-	if n := len(h.idle); n > 0 && p.now().Sub(h.idle[n-1].idleSince) >= p.idleTimeout {
+	if n := len(h.idle); n > 0 && now.Sub(h.idle[n-1].idleSince) >= p.idleTimeout {
 		expired = p.takeIdle(h) // the last one is the youngest
 	}
 	var g grant
@@ -121,14 +121,14 @@ func (p *pool) leave(key string, wait chan grant) {
 	switch g := <-wait; { // out of the line: it was served
 	case g.err != nil:
 	case g.conn != nil:
-		p.put(g.conn)
+		p.put(g.conn, p.now())
 	default:
 		p.free(key)
 	}
 }
 
-// put takes back a connection that may be used again.
-func (p *pool) put(c *conn) {
+// put takes back, at now, a connection that may be used again.
+func (p *pool) put(c *conn, now time.Time) {
 	p.mu.Lock()
 	h := p.hosts[c.key]
 	if p.closed || c.generation != h.generation {
@@ -137,7 +137,7 @@ func (p *pool) put(c *conn) {
 		p.free(c.key)
 		return
 	}
-	c.idleSince = p.now()
+	c.idleSince = now
 	if len(h.waiting) > 0 {
 		p.serve(h, grant{conn: c})
 		p.mu.Unlock()

@@ -38,14 +38,14 @@ func fill(t *testing.T, p *pool, key string, n int, dial func(string, grant) *co
 	t.Helper()
 	conns := make([]*conn, n)
 	for i := range conns {
-		g := p.get(t.Context(), deadlineIn(patience), key)
+		g := p.get(t.Context(), p.now(), deadlineIn(patience), key)
 		if g.err != nil || g.conn != nil {
 			t.Fatalf("grant %+v; want permission to dial", g)
 		}
 		conns[i] = dial(key, g)
 	}
 	for _, c := range conns {
-		p.put(c)
+		p.put(c, p.now())
 	}
 	return conns
 }
@@ -55,11 +55,11 @@ func TestPoolLastInFirstOut(t *testing.T) {
 	p, _, dial := fakePool(t, Options{})
 	conns := fill(t, p, "a", 3, dial)
 	for i := 2; i >= 0; i-- {
-		if g := p.get(t.Context(), deadlineIn(patience), "a"); g.conn != conns[i] {
+		if g := p.get(t.Context(), p.now(), deadlineIn(patience), "a"); g.conn != conns[i] {
 			t.Errorf("not connection %d", i)
 		}
 	}
-	if g := p.get(t.Context(), deadlineIn(patience), "b"); g.conn != nil || g.err != nil {
+	if g := p.get(t.Context(), p.now(), deadlineIn(patience), "b"); g.conn != nil || g.err != nil {
 		t.Errorf("another host: %+v", g)
 	}
 }
@@ -95,7 +95,7 @@ func TestPoolReap(t *testing.T) {
 		t.Errorf("old closed %t, young closed %t, %d idle, hosts %v", closed(old), closed(young), p.idle, p.hosts)
 	}
 	ticks.advance(time.Minute)
-	if g := p.get(t.Context(), deadlineIn(patience), "b"); g.conn != nil || !closed(young) {
+	if g := p.get(t.Context(), p.now(), deadlineIn(patience), "b"); g.conn != nil || !closed(young) {
 		t.Errorf("got %+v; want no connection that is too old", g)
 	}
 }
@@ -103,11 +103,11 @@ func TestPoolReap(t *testing.T) {
 func TestPoolServesInOrder(t *testing.T) {
 	t.Parallel()
 	p, _, dial := fakePool(t, Options{MaxConnsPerHost: 1})
-	c := dial("a", p.get(t.Context(), deadlineIn(patience), "a"))
+	c := dial("a", p.get(t.Context(), p.now(), deadlineIn(patience), "a"))
 	got := make(chan int)
 	for i := range 3 {
 		go func() {
-			g := p.get(t.Context(), deadlineIn(patience), "a")
+			g := p.get(t.Context(), p.now(), deadlineIn(patience), "a")
 			if g.conn != c {
 				t.Errorf("waiter %d: %+v", i, g)
 			}
@@ -120,7 +120,7 @@ func TestPoolServesInOrder(t *testing.T) {
 		})
 	}
 	for i := range 3 {
-		p.put(c)
+		p.put(c, p.now())
 		if n := <-got; n != i {
 			t.Errorf("waiter %d was served as number %d", n, i)
 		}
@@ -130,9 +130,9 @@ func TestPoolServesInOrder(t *testing.T) {
 func TestPoolPassesOnThePlaceOfALostConnection(t *testing.T) {
 	t.Parallel()
 	p, _, dial := fakePool(t, Options{MaxConnsPerHost: 1})
-	c := dial("a", p.get(t.Context(), deadlineIn(patience), "a"))
+	c := dial("a", p.get(t.Context(), p.now(), deadlineIn(patience), "a"))
 	got := make(chan grant)
-	go func() { got <- p.get(t.Context(), deadlineIn(patience), "a") }()
+	go func() { got <- p.get(t.Context(), p.now(), deadlineIn(patience), "a") }()
 	eventually(t, "it waits", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -169,7 +169,7 @@ func TestPoolStress(t *testing.T) {
 			for range rounds {
 				key := fmt.Sprint("host", rand.IntN(4))
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(2000))*time.Microsecond)
-				g := p.get(ctx, deadlineIn(patience), key)
+				g := p.get(ctx, p.now(), deadlineIn(patience), key)
 				cancel()
 				if g.err != nil {
 					continue
@@ -186,7 +186,7 @@ func TestPoolStress(t *testing.T) {
 				case n == 0:
 					p.drop(c)
 				default:
-					p.put(c)
+					p.put(c, p.now())
 				}
 				switch rand.IntN(64) {
 				case 0:

@@ -42,7 +42,7 @@ func TestRequestOnTheWire(t *testing.T) {
 				got <- b.String()
 				io.WriteString(c, okResponse)
 			})
-			r := newClient(t).Post(t.Context(), deadlineIn(patience), mustTarget(t, s.url("/hook%20s?a=b&c")), func(m *Message) error {
+			r := newClient(t).Post(t.Context(), time.Now(), patience, mustTarget(t, s.url("/hook%20s?a=b&c")), func(m *Message) error {
 				m.Header = append(m.Header, "webhook-id: evt_1\r\nwebhook-signature: v1,xyz\r\n"...)
 				m.Body = []byte(body)
 				return nil
@@ -114,7 +114,7 @@ func TestDeadline(t *testing.T) {
 			t.Parallel()
 			s := serve(t, tt.handle)
 			c := newClient(t)
-			r := c.Post(t.Context(), deadlineIn(300*time.Millisecond), mustTarget(t, tt.scheme+"://"+s.Addr().String()+"/"), func(m *Message) error {
+			r := c.Post(t.Context(), time.Now(), 300*time.Millisecond, mustTarget(t, tt.scheme+"://"+s.Addr().String()+"/"), func(m *Message) error {
 				m.Body = make([]byte, tt.body)
 				return nil
 			})
@@ -146,15 +146,15 @@ func TestDeadlineBeforeTheFirstByte(t *testing.T) {
 	t.Parallel()
 	s := serve(t, answering(okResponse, false))
 	c := newClient(t)
-	deadline := deadlineIn(200 * time.Millisecond)
-	r := c.Post(t.Context(), deadline, mustTarget(t, s.url("/")), func(m *Message) error {
-		<-time.After(time.Until(deadline) + time.Millisecond)
+	const timeout = 200 * time.Millisecond
+	r := c.Post(t.Context(), time.Now(), timeout, mustTarget(t, s.url("/")), func(m *Message) error {
+		time.Sleep(timeout)
 		return hello(m)
 	})
 	if r.Reason != core.ReasonTimeout || r.Started || s.requests.Load() != 0 {
 		t.Errorf("got %s; want reason timeout and nothing sent", r.brief())
 	}
-	if r := c.Post(t.Context(), deadlineIn(-time.Second), mustTarget(t, s.url("/")), hello); r.Reason != core.ReasonTimeout || r.Started {
+	if r := c.Post(t.Context(), time.Now(), -time.Second, mustTarget(t, s.url("/")), hello); r.Reason != core.ReasonTimeout || r.Started {
 		t.Errorf("past deadline: got %s; want reason timeout", r.brief())
 	}
 }
@@ -164,7 +164,7 @@ func TestContextDeadlineCounts(t *testing.T) {
 	s := serve(t, stall)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if r := newClient(t).Post(ctx, deadlineIn(patience*10), mustTarget(t, s.url("/")), hello); r.Reason != core.ReasonTimeout {
+	if r := newClient(t).Post(ctx, time.Now(), patience*10, mustTarget(t, s.url("/")), hello); r.Reason != core.ReasonTimeout {
 		t.Errorf("got %s; want reason timeout", r.brief())
 	}
 }
@@ -178,7 +178,7 @@ func TestCancel(t *testing.T) {
 		s := serve(t, stall)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(why)
-		r := newClient(t).Post(ctx, deadlineIn(patience), mustTarget(t, s.url("/")), hello)
+		r := newClient(t).Post(ctx, time.Now(), patience, mustTarget(t, s.url("/")), hello)
 		if r.Reason != "" || !errors.Is(r.Err, why) || r.Started {
 			t.Errorf("got %s; want no attempt and the cause", r.brief())
 		}
@@ -187,7 +187,7 @@ func TestCancel(t *testing.T) {
 		t.Parallel()
 		s := serve(t, stall)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		r := newClient(t).Post(ctx, deadlineIn(patience), mustTarget(t, s.url("/")), func(m *Message) error {
+		r := newClient(t).Post(ctx, time.Now(), patience, mustTarget(t, s.url("/")), func(m *Message) error {
 			cancel(why)
 			return hello(m)
 		})
@@ -204,7 +204,7 @@ func TestCancel(t *testing.T) {
 			}
 			stall(s, c)
 		})
-		r := newClient(t).Post(ctx, deadlineIn(patience), mustTarget(t, s.url("/")), hello)
+		r := newClient(t).Post(ctx, time.Now(), patience, mustTarget(t, s.url("/")), hello)
 		if r.Reason != core.ReasonConnectionLost || !errors.Is(r.Err, why) || !r.Started {
 			t.Errorf("got %s; want a lost connection and the cause", r.brief())
 		}
@@ -216,7 +216,7 @@ func TestCancel(t *testing.T) {
 			cancel(why)
 			stall(s, c)
 		})
-		r := newClient(t).Post(ctx, deadlineIn(patience), mustTarget(t, "https://"+s.Addr().String()+"/"), hello)
+		r := newClient(t).Post(ctx, time.Now(), patience, mustTarget(t, "https://"+s.Addr().String()+"/"), hello)
 		if r.Reason != "" || !errors.Is(r.Err, why) || r.Started {
 			t.Errorf("got %s; want no attempt and the cause", r.brief())
 		}
@@ -233,7 +233,7 @@ func TestComposeErrorWritesNothing(t *testing.T) {
 		m.Header = append(m.Header, "half a line"...)
 		return gone
 	}
-	if r := c.Post(t.Context(), deadlineIn(patience), target, refuse); r.Err != gone || r.Reason != "" || r.Status != 0 || r.Started {
+	if r := c.Post(t.Context(), time.Now(), patience, target, refuse); r.Err != gone || r.Reason != "" || r.Status != 0 || r.Started {
 		t.Errorf("got %s; want compose's error alone", r.brief())
 	}
 	r := post(c, target)
@@ -249,7 +249,7 @@ func TestComposeRunsOnAReadyConnection(t *testing.T) {
 		close(accepted)
 		answering(okResponse, false)(s, c)
 	})
-	r := newClient(t).Post(t.Context(), deadlineIn(patience), mustTarget(t, s.url("/")), func(m *Message) error {
+	r := newClient(t).Post(t.Context(), time.Now(), patience, mustTarget(t, s.url("/")), func(m *Message) error {
 		select {
 		case <-accepted:
 			return hello(m)
@@ -267,7 +267,7 @@ func TestMessageHeaderMustBeLines(t *testing.T) {
 	s := serve(t, answering(okResponse, false))
 	c := newClient(t)
 	for _, header := range []string{"\n", "webhook-id: evt_1", "webhook-id: evt_1\n"} {
-		r := c.Post(t.Context(), deadlineIn(patience), mustTarget(t, s.url("/")), func(m *Message) error {
+		r := c.Post(t.Context(), time.Now(), patience, mustTarget(t, s.url("/")), func(m *Message) error {
 			m.Header = append(m.Header, header...)
 			return nil
 		})
@@ -321,7 +321,7 @@ func TestBusyHostIsNoFailure(t *testing.T) {
 	first := make(chan Result, 1)
 	go func() { first <- post(c, target) }()
 	eventually(t, "first request arrives", func() bool { return s.requests.Load() == 1 })
-	if r := c.Post(t.Context(), deadlineIn(50*time.Millisecond), target, hello); !errors.Is(r.Err, ErrBusy) || r.Reason != "" || r.Started {
+	if r := c.Post(t.Context(), time.Now(), 50*time.Millisecond, target, hello); !errors.Is(r.Err, ErrBusy) || r.Reason != "" || r.Started {
 		t.Errorf("got %s; want ErrBusy and no reason", r.brief())
 	}
 	close(release)

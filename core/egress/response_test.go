@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sealpost/sealpost/core"
 )
@@ -181,7 +182,7 @@ func TestEarlyAnswer(t *testing.T) {
 			})
 			c := newClient(t)
 			target := mustTarget(t, s.url("/"))
-			r := c.Post(t.Context(), deadlineIn(patience), target, func(m *Message) error {
+			r := c.Post(t.Context(), time.Now(), patience, target, func(m *Message) error {
 				m.Body = make([]byte, size)
 				return nil
 			})

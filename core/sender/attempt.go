@@ -76,57 +76,58 @@ const (
 	fromBacklog            // out of its endpoint's backlog
 )
 
-// deliver takes d as far as it can be taken now and returns what came of it.
-func (s *Sender) deliver(l lease, d *core.Delivery, via way) *verdict {
+// deliver takes d as far as it can be taken at now and returns what came of it.
+func (s *Sender) deliver(l lease, d *core.Delivery, via way, now time.Time) *verdict {
 	for range maxRestarts {
-		rec, v := s.ready(l, d, via)
+		rec, at, v := s.ready(l, d, via, now)
 		if v == nil {
-			v = s.try(l, d, rec, via)
+			v = s.try(l, d, rec, via, at)
 		}
 		if v != nil {
 			return v
 		}
+		now = s.now()
 	}
-	return s.postponed(d, nil, via, s.now())
+	return s.postponed(d, nil, via, now)
 }
 
-// ready returns the record to send d under, or the verdict if it cannot be sent.
-func (s *Sender) ready(l lease, d *core.Delivery, via way) (*record, *verdict) {
-	now := s.now()
+// ready returns the record to send d under and the time, which is now or, when the
+// record had to be read, later; or the verdict if it cannot be sent.
+func (s *Sender) ready(l lease, d *core.Delivery, via way, now time.Time) (rec *record, at time.Time, v *verdict) {
 	if s.expired(d, via, now) {
-		return nil, ended(d, core.ReasonExpired, now)
+		return nil, now, ended(d, core.ReasonExpired, now)
 	}
 	var err error
-	rec := s.records.cached(d.Ref(), now)
+	rec = s.records.cached(d.Ref(), now)
 	if rec == nil || rec.endpoint != nil && !rec.endpoint.Enabled {
 		rec, err = s.record(l.ctx, d)
 		now = s.now()
 	}
 	switch {
 	case err != nil:
-		return nil, open(fmt.Errorf("read endpoint record: %w", err))
+		return nil, now, open(fmt.Errorf("read endpoint record: %w", err))
 	case rec.endpoint == nil:
-		return nil, ended(d, core.ReasonDeleted, now)
+		return nil, now, ended(d, core.ReasonDeleted, now)
 	case !rec.endpoint.Enabled && rec.endpoint.Drop:
-		return nil, ended(d, core.ReasonDisabled, now)
+		return nil, now, ended(d, core.ReasonDisabled, now)
 	case late(d, rec, now):
-		return nil, ended(d, core.ReasonExpired, now)
+		return nil, now, ended(d, core.ReasonExpired, now)
 	case !rec.endpoint.Enabled:
-		return nil, parked(d, core.Condition{}, now.Add(core.HeldLook))
+		return nil, now, parked(d, core.Condition{}, now.Add(core.HeldLook))
 	case via == express && rec.endpoint.Paced():
-		return nil, parked(d, core.Condition{}, time.Time{})
+		return nil, now, parked(d, core.Condition{}, time.Time{})
 	}
 	if via == express {
 		if c, parks := s.health.parks(rec.endpoint, now); parks {
-			return nil, parked(d, c, time.Time{})
+			return nil, now, parked(d, c, time.Time{})
 		}
 	}
 	if rec.targetErr != nil {
 		// The URL was accepted under other rules than those in force now.
 		res := egress.Result{Reason: core.ReasonBlocked, Err: rec.targetErr}
-		return nil, s.judge(d, rec, &res, via, now, now)
+		return nil, now, s.judge(d, rec, &res, via, now, now)
 	}
-	return rec, nil
+	return rec, now, nil
 }
 
 // record returns a fresh record of d's endpoint, asking with patience. One that
@@ -144,11 +145,10 @@ func (s *Sender) record(ctx context.Context, d *core.Delivery) (rec *record, err
 	return rec, err
 }
 
-// try makes one attempt of d under rec. It returns nil if nothing was written
+// try makes, at began, one attempt of d under rec. It returns nil if nothing was written
 // because rec no longer held, and could not be replaced.
-func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
+func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way, began time.Time) *verdict {
 	a := s.attempts.Get().(*attempt)
-	began := s.now()
 	a.lease, a.d, a.rec = l.ctx, d, rec
 	span, trace := s.startSpan(d, began)
 	if !s.hideTrace {
@@ -157,7 +157,7 @@ func (s *Sender) try(l lease, d *core.Delivery, rec *record, via way) *verdict {
 	s.watcher.Attempt(began)
 	// An attempt under way is finished even when the lease is lost: cut off, it
 	// would be in doubt, and it is short.
-	res := s.client.Post(l.detached, began.Add(s.deliveryTimeout), rec.target, a.compose)
+	res := s.client.Post(l.detached, began, s.deliveryTimeout, rec.target, a.compose)
 	rec = a.rec
 	a.lease, a.d, a.rec, a.trace = nil, nil, nil, nil
 	s.attempts.Put(a)
@@ -278,9 +278,9 @@ func (a *attempt) appendHeader(dst []byte, now time.Time) ([]byte, error) {
 	return appendTrace(append(dst, '\r', '\n'), a.trace), nil
 }
 
-// turn runs d. A panic is logged and leaves the delivery unsettled: it comes back
+// turn runs d at now. A panic is logged and leaves the delivery unsettled: it comes back
 // later, and the process lives on for all others.
-func (s *Sender) turn(l lease, d *core.Delivery, via way) (v *verdict) {
+func (s *Sender) turn(l lease, d *core.Delivery, via way, now time.Time) (v *verdict) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.logger.Error("panic in an attempt", "delivery", d.ID, "endpoint", d.Endpoint,
@@ -288,7 +288,7 @@ func (s *Sender) turn(l lease, d *core.Delivery, via way) (v *verdict) {
 			v = open(fmt.Errorf("%w: %v", errPanic, p))
 		}
 	}()
-	v = s.deliver(l, d, via)
+	v = s.deliver(l, d, via, now)
 	s.metrics.judged(v)
 	return v
 }

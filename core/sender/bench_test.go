@@ -37,7 +37,7 @@ func (n nowhere) UpdateEndpoint(context.Context, core.EndpointRef, func(*core.En
 	return n.endpoint, nil
 }
 
-func (nowhere) Post(_ context.Context, _ time.Time, _ *egress.Target, compose egress.Compose) egress.Result {
+func (nowhere) Post(_ context.Context, _ time.Time, _ time.Duration, _ *egress.Target, compose egress.Compose) egress.Result {
 	var m egress.Message
 	var buf [512]byte
 	m.Header = buf[:0]

@@ -137,14 +137,15 @@ func (r *run) work(l *lane, i int) {
 	since := r.s.now()
 	w := r.s.overtime.add(r)
 	defer r.s.overtime.remove(w)
-	for now := since; ; now = r.s.now() {
+	for now := since; ; {
 		d := &r.b.Deliveries[i]
 		w.start(d, now)
-		v := r.s.turn(r.lease, d, express)
+		v := r.s.turn(r.lease, d, express, now)
 		v.index, v.overtime = i, r.s.overtime.stop(w)
 		mayStart := r.ctx.Err() == nil && !r.s.isDraining()
+		now = r.s.now()
 		var ok bool
-		if i, ok = r.lanes.next(l, v, mayStart, since, r.s.now); !ok {
+		if i, ok = r.lanes.next(l, v, mayStart, now.Sub(since)); !ok {
 			return
 		}
 	}

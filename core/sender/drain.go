@@ -327,9 +327,10 @@ func (d *drain) begin(w core.Waiting) {
 		w.Delivery.Attempts += c.HeadAttempts
 	}
 	d.inFlight++
-	d.pace.Started(d.s.now())
+	now := d.s.now()
+	d.pace.Started(now)
 	go func() {
-		v := d.s.turn(d.lease, &w.Delivery, fromBacklog)
+		v := d.s.turn(d.lease, &w.Delivery, fromBacklog, now)
 		v.entry = w
 		if place {
 			<-d.s.drainPlaces

@@ -184,12 +184,12 @@ type onceBusyPoster struct {
 	asked bool
 }
 
-func (p *onceBusyPoster) Post(ctx context.Context, deadline time.Time, target *egress.Target, compose egress.Compose) egress.Result {
+func (p *onceBusyPoster) Post(ctx context.Context, began time.Time, timeout time.Duration, target *egress.Target, compose egress.Compose) egress.Result {
 	if !p.asked {
 		p.asked = true
 		return egress.Result{Err: egress.ErrBusy}
 	}
-	return p.stubPoster.Post(ctx, deadline, target, compose)
+	return p.stubPoster.Post(ctx, began, timeout, target, compose)
 }
 
 // What waited longer than its schedule lasts is not given up because of us, and

@@ -174,8 +174,8 @@ type pausingPoster struct {
 	pause func()
 }
 
-func (p *pausingPoster) Post(ctx context.Context, deadline time.Time, t *egress.Target, compose egress.Compose) egress.Result {
-	return p.Client.Post(ctx, deadline, t, func(m *egress.Message) error {
+func (p *pausingPoster) Post(ctx context.Context, began time.Time, timeout time.Duration, t *egress.Target, compose egress.Compose) egress.Result {
+	return p.Client.Post(ctx, began, timeout, t, func(m *egress.Message) error {
 		p.pause()
 		return compose(m)
 	})

@@ -117,15 +117,15 @@ func (ls *lanes) begin() (l *lane, index, crowded int) {
 	return nil, 0, crowded
 }
 
-// next hands in the verdict of a worker of lane l, which has its slot of the
-// process since then, and returns the delivery that the worker goes on with. ok
+// next hands in the verdict of a worker of lane l, which has had its slot of the
+// process for that long, and returns the delivery that the worker goes on with. ok
 // is false if there is none: its slots are given back.
-func (ls *lanes) next(l *lane, v *verdict, mayStart bool, since time.Time, now func() time.Time) (index int, ok bool) {
+func (ls *lanes) next(l *lane, v *verdict, mayStart bool, had time.Duration) (index int, ok bool) {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	ls.inbox = append(ls.inbox, v)
 	urgent := v.urgent()
-	if mayStart && !urgent && !v.overtime && !ls.halted && len(l.indexes) > l.held && (!ls.slots.wanted() || now().Sub(since) < turnTime) && !ls.slots.owed(ls.bulk) {
+	if mayStart && !urgent && !v.overtime && !ls.halted && len(l.indexes) > l.held && (!ls.slots.wanted() || had < turnTime) && !ls.slots.owed(ls.bulk) {
 		if len(ls.inbox) >= settleGroup {
 			ls.waiter.ring()
 		}

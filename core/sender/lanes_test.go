@@ -19,7 +19,6 @@ func testLanes(perEndpoint, slotCount int, deliveries ...string) *lanes {
 // long, or nothing may be started any more.
 func TestWorkerGoesOn(t *testing.T) {
 	t.Parallel()
-	began := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	tests := []struct {
 		name     string
 		v        verdict
@@ -49,7 +48,7 @@ func TestWorkerGoesOn(t *testing.T) {
 			if tt.wanted {
 				ls.slots.waiting.Add(1)
 			}
-			i, ok := ls.next(l, &tt.v, tt.mayStart, began, func() time.Time { return began.Add(tt.after) })
+			i, ok := ls.next(l, &tt.v, tt.mayStart, tt.after)
 			if ok != tt.goesOn || ok && i != 1 {
 				t.Errorf("next = %d, %t; want to go on: %t", i, ok, tt.goesOn)
 			}
@@ -74,7 +73,6 @@ func TestWorkerGoesOn(t *testing.T) {
 func TestLaneEmptiedWhileItWaits(t *testing.T) {
 	t.Parallel()
 	ls := testLanes(1, 4, "a", "a")
-	now := time.Now
 	take := func() (*lane, int, int) {
 		ls.slots.tryEnter(false)
 		return ls.begin()
@@ -84,11 +82,11 @@ func TestLaneEmptiedWhileItWaits(t *testing.T) {
 		t.Fatalf("begin = %v, %d crowded, waiting %t; the endpoint has one slot", none, crowded, l.waiting)
 	}
 	ls.slots.leave(false)
-	second, ok := ls.next(l, &verdict{index: first}, true, now(), now)
+	second, ok := ls.next(l, &verdict{index: first}, true, 0)
 	if !ok || second != 1 || l.waiting || ls.waiting != 0 {
 		t.Fatalf("next = %d, %t; waiting %t, %d", second, ok, l.waiting, ls.waiting)
 	}
-	if _, ok := ls.next(l, &verdict{index: second}, true, now(), now); ok {
+	if _, ok := ls.next(l, &verdict{index: second}, true, 0); ok {
 		t.Fatal("there is a third delivery")
 	}
 	if got, _ := ls.collect(); len(got) != 2 || !ls.over() {
@@ -104,7 +102,6 @@ func TestLaneEmptiedWhileItWaits(t *testing.T) {
 func TestHaltGivesSlotsBack(t *testing.T) {
 	t.Parallel()
 	ls := testLanes(2, 4, "a", "a", "a", "a", "a")
-	now := time.Now
 	other := newWaiter(false)
 	for range 2 {
 		ls.limits.acquire("a", other, 1)
@@ -120,7 +117,7 @@ func TestHaltGivesSlotsBack(t *testing.T) {
 		t.Fatalf("begin = %v; want a lane that waits for more", l)
 	}
 	ls.limits.release("a") // handed over, and not yet taken
-	if _, ok := ls.next(l, &verdict{index: first}, false, now(), now); ok || l.held != 1 {
+	if _, ok := ls.next(l, &verdict{index: first}, false, 0); ok || l.held != 1 {
 		t.Fatalf("next = %t, %d slots held; nothing may be started", ok, l.held)
 	}
 	if rest := ls.halt(); len(rest) != 4 {

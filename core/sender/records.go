@@ -91,20 +91,63 @@ func (r *records) get(ctx context.Context, ref core.EndpointRef) (*record, error
 
 // prefetch reads, in one read, those of the records that are not fresh.
 func (r *records) prefetch(ctx context.Context, refs []core.EndpointRef) error {
-	missing := make([]core.EndpointRef, 0, len(refs))
-	now := r.now()
-	r.mu.Lock()
-	for _, ref := range refs {
-		if rec, ok := r.known.get(ref); !ok || !rec.fresh(now) {
-			missing = append(missing, ref)
-		}
-	}
-	r.mu.Unlock()
+	_, missing := r.look(refs)
 	if len(missing) == 0 {
 		return nil
 	}
 	_, err := r.fetch(ctx, missing)
 	return err
+}
+
+// all returns a record that is fresh for each of refs. Those that are not known are
+// read in one read.
+func (r *records) all(ctx context.Context, refs []core.EndpointRef) ([]*record, error) {
+	all, missing := r.look(refs)
+	if len(missing) == 0 {
+		return all, nil
+	}
+	found, err := r.fetch(ctx, missing)
+	if err != nil {
+		return nil, err
+	}
+	now := r.now()
+	for i, ref := range refs {
+		read := all[i] == nil
+		if read {
+			all[i] = found[ref]
+		}
+		switch {
+		case all[i].fresh(now):
+		case read:
+			return nil, errStaleRecord
+		default: // it has aged meanwhile
+			if all[i], err = r.get(ctx, ref); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
+}
+
+// look returns the known record of each of refs, nil if it is not fresh, and which
+// these are. What follows its like is looked up once.
+func (r *records) look(refs []core.EndpointRef) (known []*record, missing []core.EndpointRef) {
+	known = make([]*record, len(refs))
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, ref := range refs {
+		if i > 0 && ref == refs[i-1] {
+			known[i] = known[i-1]
+			continue
+		}
+		if rec, ok := r.known.get(ref); ok && rec.fresh(now) {
+			known[i] = rec
+		} else {
+			missing = append(missing, ref)
+		}
+	}
+	return known, missing
 }
 
 // cached returns the known record if it is fresh at now, else nil.

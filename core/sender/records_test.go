@@ -194,6 +194,51 @@ func TestPrefetchReadsOnlyWhatIsMissing(t *testing.T) {
 	})
 }
 
+// TestRecordsOfAll: a record for each, whether it was known, is read or has aged while
+// others were read; none that is out of date.
+func TestRecordsOfAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		a, b, gone := f.endpoint(1), f.endpoint(2), f.endpoint(3)
+		f.store.delete(gone)
+		var took time.Duration
+		reads := 0
+		f.store.recordsFunc = func(context.Context, []core.EndpointRef) error {
+			reads++
+			time.Sleep(took)
+			return nil
+		}
+		all := func(want int, refs ...core.EndpointRef) {
+			t.Helper()
+			reads = 0
+			records, err := f.records.all(t.Context(), refs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, ref := range refs {
+				rec := records[i]
+				if !rec.fresh(f.records.now()) || (rec.endpoint == nil) != (ref == gone) || ref != gone && rec.endpoint.Ref() != ref {
+					t.Errorf("record %d of %v: %+v", i, ref, rec)
+				}
+			}
+			if reads != want {
+				t.Errorf("%d reads, want %d", reads, want)
+			}
+		}
+		all(1, a, a, gone, a)
+		all(1, a, b, b, a, gone)
+		all(0, b, a)
+		time.Sleep(core.RecordLifetime - 10*time.Millisecond)
+		took = 50 * time.Millisecond
+		all(2, a, a, f.endpoint(4), a) // that of a ages while the other is read
+		took = core.RecordLifetime
+		if _, err := f.records.all(t.Context(), []core.EndpointRef{f.endpoint(5)}); err != errStaleRecord {
+			t.Errorf("of a read that took too long: %v, want %v", err, errStaleRecord)
+		}
+	})
+}
+
 func TestURLThatCannotBeSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

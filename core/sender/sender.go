@@ -84,7 +84,7 @@ type queue interface {
 
 // poster makes HTTP requests; *egress.Client is one.
 type poster interface {
-	Post(ctx context.Context, deadline time.Time, t *egress.Target, compose egress.Compose) egress.Result
+	Post(ctx context.Context, began time.Time, timeout time.Duration, t *egress.Target, compose egress.Compose) egress.Result
 	DropIdle(t *egress.Target)
 }
 

@@ -177,17 +177,16 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 		return nil
 	}
 	// Attempts are mostly faster than records age: then nothing is read.
-	if err := s.records.prefetch(ctx, refs); err != nil {
+	records, err := s.records.all(ctx, refs)
+	if err != nil {
 		return fmt.Errorf("read endpoint records: %w", err)
 	}
 	for _, v := range verdicts {
 		if !concerned(v) {
 			continue
 		}
-		rec, err := s.records.get(ctx, v.delivery.Ref())
-		if err != nil {
-			return fmt.Errorf("read endpoint record: %w", err)
-		}
+		rec := records[0]
+		records = records[1:]
 		if rec.endpoint == nil || v.revision != 0 && v.revision != rec.endpoint.URLRevision {
 			v.finding.condition, v.failing = core.Condition{}, false // of a URL that is no more
 		}

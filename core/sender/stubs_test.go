@@ -276,8 +276,7 @@ type stubPoster struct {
 	highest  int
 }
 
-func (p *stubPoster) Post(_ context.Context, _ time.Time, t *egress.Target, compose egress.Compose) (res egress.Result) {
-	began := time.Now()
+func (p *stubPoster) Post(_ context.Context, began time.Time, _ time.Duration, t *egress.Target, compose egress.Compose) (res egress.Result) {
 	defer func() { res.Total = time.Since(began) }()
 	p.enter(1)
 	defer p.enter(-1)

@@ -246,7 +246,7 @@ func TestNoConnectionFree(t *testing.T) {
 // busyPoster has no connection to spare.
 type busyPoster struct{}
 
-func (busyPoster) Post(context.Context, time.Time, *egress.Target, egress.Compose) egress.Result {
+func (busyPoster) Post(context.Context, time.Time, time.Duration, *egress.Target, egress.Compose) egress.Result {
 	return egress.Result{Err: egress.ErrBusy}
 }
 

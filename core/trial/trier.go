@@ -67,7 +67,7 @@ func (t *Trier) Try(ctx context.Context, e *core.Endpoint, ev *core.Event) (core
 		return core.Trial{Reason: core.ReasonBlocked}, nil
 	}
 	defer t.client.DropIdle(target)
-	res := t.client.Post(ctx, time.Now().Add(Timeout), target, func(m *egress.Message) error {
+	res := t.client.Post(ctx, time.Now(), Timeout, target, func(m *egress.Message) error {
 		return t.compose(ctx, m, e, ev)
 	})
 	return judge(&res)
