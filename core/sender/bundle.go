@@ -32,6 +32,7 @@ type run struct {
 	seat      *seat // in the queue for slots of the process; nil until it is needed
 
 	lanes    lanes
+	workers  *shift // nil when alone
 	waiter   *waiter
 	pending  int  // deliveries to be worked off
 	admitted int  // of these, places in the process's admission still held
@@ -128,7 +129,7 @@ func (r *run) startWorker() {
 	case r.alone:
 		r.work(l, i)
 	default:
-		go r.work(l, i)
+		r.workers.do(job{r, l, i})
 	}
 }
 

@@ -75,9 +75,9 @@
 // # Who runs what
 //
 // The goroutine that calls Handle owns the bundle's state and is its event loop.
-// It starts one goroutine per attempt in flight and at most one that settles,
-// and waits for all of them. A bundle of one delivery needs none: the attempt
-// runs in the loop. Bundles begin in order, and only so many that the slots are
+// It has a goroutine of the process's for each attempt in flight (crew) and at most
+// one of its own that settles, and waits for what they do. A bundle of one delivery
+// needs none: the attempt runs in the loop. Bundles begin in order, and only so many that the slots are
 // kept busy (admission); bulk bundles have an admission of their own and leave
 // slots to the others (slots). Attempts are bounded in the process (Concurrency) and per
 // endpoint (PerEndpoint). Nobody blocks while an endpoint is full: its

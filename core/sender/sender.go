@@ -208,6 +208,7 @@ type Sender struct {
 	health     *health
 	records    *records
 	joint      *joint
+	crew       crew
 	attempts   sync.Pool // of *attempt
 	mismatches *reminder
 	troubles   *troubles
@@ -291,6 +292,10 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 		if err != nil {
 			return fmt.Errorf("read endpoint records: %w", err)
 		}
+	}
+	if !r.alone {
+		r.workers = s.crew.enter()
+		defer s.crew.leave()
 	}
 	return r.loop()
 }
