@@ -58,7 +58,7 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 		limit:  s.now().Add(s.startLimit),
 		waiter: newWaiter(b.Bulk), settleDone: make(chan error, 1), admission: s.admission,
 	}
-	r.books = books{s: s, detached: r.detached, name: b.ID, source: r, write: s.store.Record}
+	r.books = books{s: s, detached: r.detached, name: b.ID, source: r, write: s.convoy.record}
 	if b.Bulk {
 		r.admission = s.bulk
 	}

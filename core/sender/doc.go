@@ -70,7 +70,8 @@
 // Results are settled in groups while further attempts run, for as long as Redis
 // needs within a minute, and also after the lease of the task is lost: another
 // sender may run the bundle again by then, and skips what it finds marked. Those of
-// bundles of one delivery are written together where they come often (joint).
+// several bundles are written together: of bundles of one delivery where they come
+// often (joint), of others while Redis is busy with what came before (convoy).
 //
 // # Who runs what
 //

@@ -2,26 +2,11 @@ package sender
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/sealpost/sealpost/core"
 )
-
-const (
-	// partyRecords closes a party. It is far below the 64 bundles that a queue runs at
-	// a time: a party that waits for more than there are would be closed by its timer
-	// only, and the queue's pace would be its.
-	partyRecords = 16
-
-	// partyKept closes it too, in bytes of payloads that are to be kept, as one record
-	// must not carry too many.
-	partyKept = 4 << 20
-)
-
-// errJoint says that whoever should have written a joint record did not come to it.
-var errJoint = errors.New("the joint record was not written")
 
 // joint writes the records of bundles of one delivery together, as a bundle of many
 // does those of its own: at 200 such bundles a second a write of each wakes Redis and
@@ -37,28 +22,6 @@ type joint struct {
 	mu       sync.Mutex
 	open     *party    // that can be joined; nil: there is none
 	lastCame time.Time // to record
-}
-
-// party is those whose records are written together.
-type party struct {
-	record  core.Record
-	records int           // in it
-	kept    int           // bytes of payloads in it
-	full    chan struct{} // closed when it is not to wait for more
-	over    chan struct{} // closed when err is set
-	err     error
-}
-
-// add adds rec and reports whether p is to be closed.
-func (p *party) add(rec *core.Record) (full bool) {
-	p.record.Attempts = append(p.record.Attempts, rec.Attempts...)
-	p.record.Kept = append(p.record.Kept, rec.Kept...)
-	p.record.Marks = append(p.record.Marks, rec.Marks...)
-	p.records++
-	for i := range rec.Kept {
-		p.kept += len(rec.Kept[i].Event.Body)
-	}
-	return p.records >= partyRecords || p.kept >= partyKept
 }
 
 func newJoint(write func(context.Context, core.Record) error, draining <-chan struct{}, now func() time.Time) *joint {
@@ -80,12 +43,7 @@ func (j *joint) record(ctx context.Context, rec core.Record) error {
 		j.lead(ctx, p)
 		return p.err
 	}
-	select {
-	case <-p.over:
-		return p.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return p.wait(ctx)
 }
 
 // join returns the party that rec has become a part of, nil if there is no company to
@@ -100,7 +58,7 @@ func (j *joint) join(rec core.Record) (p *party, first bool) {
 	case p == nil && alone:
 		return nil, false
 	case p == nil:
-		p, first = &party{full: make(chan struct{}), over: make(chan struct{}), err: errJoint}, true
+		p, first = newParty(), true
 		j.open = p
 	}
 	if p.add(&rec) {

@@ -208,6 +208,7 @@ type Sender struct {
 	health     *health
 	records    *records
 	joint      *joint
+	convoy     *convoy
 	crew       crew
 	attempts   sync.Pool // of *attempt
 	mismatches *reminder
@@ -256,6 +257,7 @@ func New(o Options) (*Sender, error) {
 	}
 	s.overtime = newOvertime(overtimePerSlot*o.Concurrency, s.overdue, o.Now)
 	s.joint = newJoint(o.Store.Record, s.draining, o.Now)
+	s.convoy = newConvoy(o.Store.Record)
 	s.attempts.New = func() any { return newAttempt(s) }
 	s.metrics, err = newMetrics(o.Registerer, o.Concurrency, func() float64 { return float64(s.slots.inUse()) },
 		func() float64 { return float64(len(s.overtime.places) + len(s.drainPlaces)) })

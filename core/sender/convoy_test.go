@@ -1,0 +1,145 @@
+package sender
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sealpost/sealpost/core"
+)
+
+// numbered returns bundle n, of as many deliveries.
+func (f *fixture) numbered(n, deliveries int, ref core.EndpointRef) *core.Bundle {
+	b := f.bundle(slices.Repeat([]core.EndpointRef{ref}, deliveries)...)
+	b.ID, b.Mark.DoneKey = fmt.Sprintf("bundle-%d", n), fmt.Sprintf("done-%d", n)
+	for i := range b.Deliveries {
+		b.Deliveries[i].ID = fmt.Sprintf("whd_%03d_%03d", n, i)
+	}
+	return b
+}
+
+// handleAll handles n bundles of two deliveries each, which begin 1 ms apart.
+func (f *fixture) handleAll(n int) []handled {
+	ref, all := f.endpoint(1), make([]handled, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		b := f.numbered(i, 2, ref)
+		wg.Go(func() {
+			began := time.Now()
+			err := f.Handle(f.t.Context(), b)
+			all[i] = handled{err, b.Ended, time.Since(began)}
+		})
+		time.Sleep(time.Millisecond)
+	}
+	wg.Wait()
+	return all
+}
+
+// TestBundlesAreRecordedTogether: what comes while a write is under way is written next,
+// together, and nothing waits for anything else.
+func TestBundlesAreRecordedTogether(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		bundles int
+		write   time.Duration
+		records []int // how many bundles each speaks of
+	}{
+		{"Redis is fast", 3, 0, []int{1, 1, 1}},
+		{"Redis is slower than the bundles come", 7, 3500 * time.Microsecond, []int{1, 3, 3}},
+		{"more than one write serves", 2 + partyRecords, time.Second, []int{1, partyRecords, 1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, nil)
+				f.store.recordFunc = func(core.Record) error { time.Sleep(tt.write); return nil }
+				for i, h := range f.handleAll(tt.bundles) {
+					if most := time.Duration(len(tt.records)) * tt.write; h.err != nil || !h.ended || h.took > most {
+						t.Errorf("bundle %d: %+v, want it ended within %v", i, h, most)
+					}
+				}
+				var records []int
+				for _, keys := range doneKeys(f.store.records) {
+					records = append(records, len(keys))
+				}
+				if !slices.Equal(records, tt.records) {
+					t.Errorf("records of %v bundles, want %v", records, tt.records)
+				}
+				if rows := len(f.store.rows()); rows != 2*tt.bundles {
+					t.Errorf("%d rows, want %d", rows, 2*tt.bundles)
+				}
+				f.checkIdle()
+			})
+		})
+	}
+}
+
+// TestRefusedOfOneOfManyBundles: what Redis refuses of one bundle keeps no other from
+// being settled.
+func TestRefusedOfOneOfManyBundles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		f.store.recordFunc = func(r core.Record) error {
+			time.Sleep(5500 * time.Microsecond)
+			if slices.ContainsFunc(r.Marks, func(m core.Mark) bool { return m.DoneKey == "done-3" }) {
+				return errDown
+			}
+			return nil
+		}
+		for i, h := range f.handleAll(6) {
+			if ok := h.err == nil && h.ended; ok == (i == 3) {
+				t.Errorf("bundle %d: %+v", i, h)
+			}
+		}
+		for _, r := range f.store.records[1:] {
+			if len(r.Marks) != 1 || !r.Repeated {
+				t.Errorf("after the refusal a record of %d bundles, repeated: %t", len(r.Marks), r.Repeated)
+			}
+		}
+	})
+}
+
+// TestWriteThatHangs: who waits for another's write waits no longer than for its own,
+// and then writes for itself.
+func TestWriteThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		release := make(chan struct{})
+		var mu sync.Mutex
+		calls := 0
+		write := f.Sender.convoy.write
+		f.Sender.convoy.write = func(ctx context.Context, r core.Record) error {
+			mu.Lock()
+			calls++
+			first := calls == 1
+			mu.Unlock()
+			if first {
+				<-release
+			}
+			return write(ctx, r)
+		}
+		all := make(chan []handled)
+		go func() { all <- f.handleAll(4) }()
+		time.Sleep(settleCall + time.Second)
+		f.store.mu.Lock()
+		n := len(f.store.records)
+		f.store.mu.Unlock()
+		if n != 3 {
+			t.Errorf("%d records beside the write that hangs, want 3", n)
+		}
+		close(release)
+		for i, h := range <-all {
+			if h.err != nil || !h.ended {
+				t.Errorf("bundle %d: %+v", i, h)
+			}
+		}
+	})
+}
