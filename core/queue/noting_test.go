@@ -100,7 +100,7 @@ func TestAnswersAreKeptWithTheirTask(t *testing.T) {
 	t.Parallel()
 	b := keepingBooks(t, shared.Database(t).Client(t))
 	p := b.keeping(b.client)
-	wide := append(fanOut(event("evt_1", 0), 200), fanOut(event("evt_2", 0), 100)...)
+	wide := append(fanOut(event("evt_1", 0), 200), fanOut(event("evt_2", 0), 150)...)
 	for _, tt := range []struct {
 		name  string
 		ds    []core.Delivery
@@ -110,8 +110,8 @@ func TestAnswersAreKeptWithTheirTask(t *testing.T) {
 		{"inline", fanOut(event("evt_1", 0), 1), []core.Keyed{b.claim("a", 0, 1)}, []string{"a answer to a"}},
 		{"blob", fanOut(event("evt_1", 0), 20), []core.Keyed{b.claim("b", 0, 20)}, []string{"b answer to b"}},
 		{"none", fanOut(event("evt_1", 0), 1), nil, nil},
-		{"two tasks, one answer each", wide, []core.Keyed{b.claim("c", 0, 200), b.claim("d", 200, 300)}, []string{"c answer to c", "d answer to d"}},
-		{"two tasks, one answer to both", wide, []core.Keyed{b.claim("e", 0, 300)}, nil}, // see TestNotesOfTasks
+		{"two tasks, one answer each", wide, []core.Keyed{b.claim("c", 0, 200), b.claim("d", 200, 350)}, []string{"c answer to c", "d answer to d"}},
+		{"two tasks, one answer to both", wide, []core.Keyed{b.claim("e", 0, 350)}, nil}, // see TestNotesOfTasks
 		{"one task, two answers", fanOut(event("evt_1", 0), 30), []core.Keyed{b.claim("f", 0, 10), b.claim("g", 20, 30)}, []string{"f answer to f", "g answer to g"}},
 	} {
 		before := b.allStats()[0].Pending
@@ -138,7 +138,7 @@ func TestNotesOfTasks(t *testing.T) {
 	b := keepingBooks(t, shared.Database(t).Client(t))
 	p := b.keeping(b.client)
 	var ds []core.Delivery
-	for i, n := range []int{200, 100, 300} {
+	for i, n := range []int{200, 150, 400} {
 		e := event(fmt.Sprint("evt_", i), 0)
 		e.Index = i
 		ds = append(ds, fanOut(e, n)...)
@@ -147,16 +147,16 @@ func TestNotesOfTasks(t *testing.T) {
 	for _, part := range split(ds) {
 		want = append(want, part.to-part.from)
 	}
-	if diff := cmp.Diff([]int{200, 100, 256, 44}, want); diff != "" {
+	if diff := cmp.Diff([]int{200, 150, 256, 144}, want); diff != "" {
 		t.Fatalf("tasks (-want +got):\n%s", diff)
 	}
 	without := b.claim("speaks of others, too", 200, 250)
 	without.Answer = nil
-	keyed := []core.Keyed{b.claim("one and a half", 0, 150), without, b.claim("rest", 250, 600)}
+	keyed := []core.Keyed{b.claim("one and a half", 0, 150), without, b.claim("rest", 250, 750)}
 	if errs := p.EnqueueKeyed(t.Context(), ds, keyed); errs != nil {
 		t.Fatal(errs)
 	}
-	for i, want := range []int{150, 50, 350} {
+	for i, want := range []int{150, 50, 500} {
 		k := &keyed[i]
 		if k.Noted != (i == 0) {
 			t.Errorf("%s: noted %t", k.Key, k.Noted)
