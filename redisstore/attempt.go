@@ -14,6 +14,8 @@ const (
 	// maxRows is how many attempts of an endpoint are kept, and again how many
 	// failed ones.
 	maxRows = 100
+	// usualRow is how long the row of an attempt is that a receiver answered, in bytes.
+	usualRow = 160
 	// logLifetime is how long an endpoint's log outlives its last attempt.
 	logLifetime = 90 * 24 * time.Hour
 )
@@ -98,7 +100,7 @@ func logsOf(attempts []core.Attempt) []*endpointLog {
 	var logs []*endpointLog
 	var last *endpointLog // attempts of an endpoint mostly come together
 	index := make(map[string]*endpointLog)
-	var buf []byte
+	buf := make([]byte, 0, len(attempts)*usualRow)
 	for i := range attempts {
 		a := &attempts[i]
 		if last == nil || last.endpoint != a.Endpoint {

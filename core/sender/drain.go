@@ -331,7 +331,7 @@ func (d *drain) begin(w core.Waiting) {
 	d.pace.Started(now)
 	go func() {
 		v := d.s.turn(d.lease, &w.Delivery, fromBacklog, now)
-		v.entry = w
+		v.entry = &w
 		if place {
 			<-d.s.drainPlaces
 		}

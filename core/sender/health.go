@@ -28,12 +28,12 @@ const (
 // finding is what an attempt told about its endpoint beyond the delivery.
 type finding struct {
 	tried     bool           // there was an attempt, and so result
-	result    pace.Result    // of it
-	condition core.Condition // which the endpoint is found to be in; zero: none
 	failing   bool           // it failed, and nobody had noted that before
 	recovered bool           // it succeeded, and had been noted as failing
-	warning   int            // percent of the time after which it is disabled; 0: not yet worth a warning
 	tooLong   bool           // it has done nothing but fail for so long that it is disabled
+	warning   int            // percent of the time after which it is disabled; 0: not yet worth a warning
+	result    pace.Result    // of it
+	condition core.Condition // which the endpoint is found to be in; zero: none
 }
 
 // health is what a sender has found out about endpoints by itself. Healthy ones

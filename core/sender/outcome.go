@@ -45,22 +45,23 @@ const (
 // verdict is what came of a delivery in this run, and how far that is stored.
 // Whoever settles it owns it.
 type verdict struct {
-	index    int          // in the bundle
-	entry    core.Waiting // in the backlog; of the delivery itself see delivery
+	index    int           // in the bundle
+	entry    *core.Waiting // in the backlog; of the delivery itself see delivery
 	step     step
 	outcome  core.Outcome // "" for a delivery that only goes back to the queue
 	status   core.Status  // "" while the delivery goes on without an attempt
 	reason   core.Reason  // "" when delivered or merely put back
 	delivery core.Delivery
 	row      core.Attempt
-	hasRow   bool
-	aged     bool      // given up because a further attempt would begin too late, see core.Event.TooOld
-	overtime bool      // the attempt left its slot before it ended
-	asked    bool      // the response asked to disable the endpoint, whatever its status
 	due      time.Time // stepDefer: not before; stepPark: when the backlog has to be looked at; zero: at once
 	revision uint64    // of the URL that was tried; 0: none was
 	err      error     // stepOpen: why
 	finding            // what the attempt told about its endpoint
+
+	hasRow   bool
+	aged     bool // given up because a further attempt would begin too late, see core.Event.TooOld
+	overtime bool // the attempt left its slot before it ended
+	asked    bool // the response asked to disable the endpoint, whatever its status
 
 	confirmed bool // the step is done
 	written   bool // row and mark were sent, and may have arrived

@@ -115,7 +115,7 @@ func (b backlogOf) note(rec *core.Record, ready []*verdict, _ int) {
 	rec.Drained.Endpoint = core.EndpointRef(b)
 	for _, v := range ready {
 		if v.step != stepStay {
-			rec.Drained.Entries = append(rec.Drained.Entries, v.entry)
+			rec.Drained.Entries = append(rec.Drained.Entries, *v.entry)
 		}
 	}
 }

@@ -37,9 +37,13 @@ func newParty() *party {
 
 // add adds rec and reports whether p is to be closed.
 func (p *party) add(rec *core.Record) (full bool) {
-	p.record.Attempts = append(p.record.Attempts, rec.Attempts...)
-	p.record.Kept = append(p.record.Kept, rec.Kept...)
-	p.record.Marks = append(p.record.Marks, rec.Marks...)
+	if p.records == 0 {
+		p.record = *rec // often nobody joins: nothing is copied
+	} else {
+		p.record.Attempts = append(p.record.Attempts, rec.Attempts...)
+		p.record.Kept = append(p.record.Kept, rec.Kept...)
+		p.record.Marks = append(p.record.Marks, rec.Marks...)
+	}
 	p.records++
 	for i := range rec.Kept {
 		p.kept += len(rec.Kept[i].Event.Body)

@@ -68,7 +68,7 @@ func (d *drain) trimSome() (int, error) {
 	verdicts := make([]*verdict, len(oldest))
 	for i := range oldest {
 		verdicts[i] = ended(&oldest[i].Delivery, core.ReasonOverflow, d.s.now())
-		verdicts[i].entry = oldest[i]
+		verdicts[i].entry = &oldest[i]
 		d.s.metrics.judged(verdicts[i])
 	}
 	return len(oldest), d.s.drainBooks(d.detached, ref).settle(verdicts, 0, settleCall)
