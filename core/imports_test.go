@@ -19,15 +19,16 @@ var mayImport = map[string][]string{
 	"core/retry":           {"core"},
 	"core/pace":            {"core"},
 	"core/rawconn":         nil,
+	"core/stack":           nil,
 	"core/egress":          {"core", "core/rawconn", "github.com/valyala/fasthttp", "code.dny.dev/ssrf", "golang.org/x/net/idna", prom},
 	"core/egress/dnstest":  {"golang.org/x/net/dns/dnsmessage"}, // for tests
-	"core/queue":           {"core", "github.com/hibiken/asynq", "core/frame", "github.com/redis/go-redis/v9", "github.com/google/uuid", "core/metric", prom},
+	"core/queue":           {"core", "github.com/hibiken/asynq", "core/frame", "core/stack", "github.com/redis/go-redis/v9", "github.com/google/uuid", "core/metric", prom},
 	"core/publish":         {"core", "core/metric", "core/rawconn", "golang.org/x/sys/unix", prom},
 	"core/announce":        {"core"},
 	"core/replay":          {"core"},
 	"core/trial":           {"core", "core/sign", "core/retry", "core/egress"},
 	"core/gateway":         {"core", "core/publish", "core/metric", "core/rawconn", "github.com/valyala/fasthttp", prom},
-	"core/sender":          {"core", "core/sign", "core/retry", "core/pace", "core/egress", "core/metric", prom},
+	"core/sender":          {"core", "core/sign", "core/retry", "core/pace", "core/egress", "core/metric", "core/stack", prom},
 	"core/trace":           {"core", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp", "go.opentelemetry.io/otel/sdk/resource", "go.opentelemetry.io/otel/sdk/trace", "go.opentelemetry.io/otel/trace", prom},
 	"core/trace/tracetest": {"core"}, // for tests
 	"redisstore":           {"core", "core/frame", "core/metric", "core/rawconn", "github.com/redis/go-redis/v9", "github.com/redis/go-redis/v9/maintnotifications", prom},

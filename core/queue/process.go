@@ -12,6 +12,7 @@ import (
 
 	"github.com/sealpost/sealpost/core"
 	"github.com/sealpost/sealpost/core/frame"
+	"github.com/sealpost/sealpost/core/stack"
 )
 
 const (
@@ -59,7 +60,7 @@ func (e *earlyError) Error() string { return "not due before " + e.due.Format(ti
 // handler returns what asynq calls for each task of a queue.
 func (c *Consumer) handler(queue string) asynq.Handler {
 	return asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
-		_ = growStack(0)
+		stack.Grow16() // each task has a goroutine of its own
 		if !c.handlers.enter() {
 			return errStopping
 		}

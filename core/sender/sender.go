@@ -92,7 +92,7 @@ var _ poster = (*egress.Client)(nil)
 
 // watcher is told what begins now, by many goroutines. It is no wrapper around what
 // does the work: on the stack of every delivery there is no room for one more
-// (core/queue/stack.go).
+// (core/stack).
 type watcher interface {
 	// Work is a bundle, or a part of a backlog. It may take no attempt.
 	Work(now time.Time)
