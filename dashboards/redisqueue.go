@@ -6,7 +6,7 @@ func redisAndQueue() Dashboard {
 		Description: "What waits, who works on it, how Redis is doing.",
 		Rows: []Row{
 			{Title: "At a glance", Panels: []Panel{
-				stat("Tasks waiting", Count, "Tasks that can run and do not yet. A task is a bundle of up to 256 deliveries.", `sum(max by (queue) (sealpost_queue_tasks{@,state="pending"}))`).above(1000, 10000),
+				stat("Tasks waiting", Count, "Tasks that can run and do not yet. A task is a bundle of up to 384 deliveries.", `sum(max by (queue) (sealpost_queue_tasks{@,state="pending"}))`).above(1000, 10000),
 				stat("Oldest waiting task", Seconds, "How long the oldest task that can run has been waiting.", `max(sealpost_queue_oldest_pending_seconds{@})`).above(10, 60),
 				stat("Redis memory", Ratio, "Memory in use, of the limit. From 75 % on publishing is refused, so that senders can drain Redis.",
 					`max(sealpost_redis_memory_used_bytes{@} / (sealpost_redis_memory_max_bytes{@} > 0))`).above(0.6, 0.75),
@@ -27,7 +27,7 @@ func redisAndQueue() Dashboard {
 				lines("Bundles put back, by reason", PerSecond, "Runs that ended with the bundle back in its queue. `stopping` is a sender's shutdown.", rate("sealpost_bundles_put_back_total", "{{reason}}", "reason")),
 			}},
 			{Title: "Bundles", Panels: []Panel{
-				lines("Bundle, fill", Count, "Deliveries that travel in one task; 256 at most. Retries travel alone.",
+				lines("Bundle, fill", Count, "Deliveries that travel in one task; 384 at most. Retries travel alone.",
 					quantile("0.5", "sealpost_queue_bundle_deliveries", "p50"), quantile("0.99", "sealpost_queue_bundle_deliveries", "p99"), mean("sealpost_queue_bundle_deliveries", "mean")),
 				lines("Bundle, size", Bytes, "Size in Redis, compressed where that pays.",
 					quantile("0.5", "sealpost_queue_bundle_bytes", "p50"), quantile("0.99", "sealpost_queue_bundle_bytes", "p99"), mean("sealpost_queue_bundle_bytes", "mean")),

@@ -88,6 +88,9 @@ func (s *Store) Record(ctx context.Context, r core.Record) error {
 	return s.fail(opRecordAttempts, err)
 }
 
+// OneNode reports whether all that Record writes lies on one node: not in a Cluster.
+func (s *Store) OneNode() bool { return s.ordered }
+
 // endpointLog collects what a Record adds to the log of one endpoint.
 type endpointLog struct {
 	endpoint string

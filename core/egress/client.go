@@ -151,7 +151,7 @@ type attempt struct {
 	client   *Client
 	ctx      context.Context
 	began    time.Time
-	ended    time.Time // zero: not on a connection that was left whole
+	ended    time.Time // zero: not yet, or without a response
 	deadline time.Time
 	target   *Target
 	compose  Compose

@@ -52,7 +52,7 @@ type Options struct {
 	Registerer prometheus.Registerer // nil: metrics are kept but not registered
 
 	// Now is the clock of idle times, of the durations in Result and of what Post is
-	// told as the time; nil: time.Now. Sockets keep their deadlines by the system's clock.
+	// told as the time; nil: time.Now. Sockets, and whoever waits for one, keep their deadlines by the system's clock.
 	Now func() time.Time
 }
 

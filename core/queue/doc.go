@@ -2,7 +2,7 @@
 // who send them, through Redis. It is the only importer of asynq, and the owner
 // of asynq's keys and of the bundles (keys.go).
 //
-//	Producer.Enqueue ──▶ bundles of ≤ 256 deliveries, one asynq task each ──▶ deliver-00 … deliver-NN ─┐
+//	Producer.Enqueue ──▶ bundles of ≤ 384 deliveries, one asynq task each ──▶ deliver-00 … deliver-NN ─┐
 //	                     those of an organization above its share ────────────────▶ bulk-00 ─────────────────┤
 //	Producer.Retry   ──▶ one task per delivery, run when it is due ─────────▶ retry-00 ────────────────┤
 //	Producer.Defer   ──▶ a fresh bundle, at once (deliver) or later (retry) ──────────────────────────┤

@@ -26,7 +26,7 @@ func newProducerMetrics(r prometheus.Registerer) (*producerMetrics, error) {
 	}))
 	m.deliveries, err = register(r, err, prometheus.NewHistogram(metric.Histogram(r, prometheus.HistogramOpts{
 		Name: "sealpost_queue_bundle_deliveries", Help: "Deliveries in a bundle when it was stored.",
-		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256},
+		Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, maxBundleDeliveries + maxBundleRest},
 	})))
 	m.stored, err = register(r, err, prometheus.NewHistogram(metric.Histogram(r, prometheus.HistogramOpts{
 		Name: "sealpost_queue_bundle_bytes", Help: "Size of a bundle as it was stored, compressed where that pays.",

@@ -26,7 +26,7 @@ func (p part) count() int { return p.to - p.from }
 
 // split divides ds into bundles, in order. None mixes deliveries that are Bulk with
 // others. Deliveries of one event, which stand
-// together in ds, are kept together where they fit.
+// together in ds, are kept together where they fit, and a small rest joins the bundle before.
 func split(ds []core.Delivery) []part {
 	var parts []part
 	before := 0 // size of the last one

@@ -28,6 +28,8 @@ func (n nowhere) Records(_ context.Context, refs []core.EndpointRef) ([]*core.En
 	return out, nil
 }
 
+func (nowhere) OneNode() bool { return true }
+
 func (nowhere) Record(context.Context, core.Record) error               { return nil }
 func (nowhere) AddDeadLetters(context.Context, []core.DeadLetter) error { return nil }
 func (nowhere) Retry(context.Context, []core.Delivery) []error          { return nil }

@@ -32,7 +32,7 @@ type run struct {
 	seat      *seat // in the queue for slots of the process; nil until it is needed
 
 	lanes    lanes
-	workers  *shift // nil when alone
+	shift    *shift // nil when alone
 	waiter   *waiter
 	pending  int  // deliveries to be worked off
 	admitted int  // of these, places in the process's admission still held
@@ -58,7 +58,7 @@ func (s *Sender) newRun(ctx context.Context, b *core.Bundle) *run {
 		limit:  s.now().Add(s.startLimit),
 		waiter: newWaiter(b.Bulk), settleDone: make(chan error, 1), admission: s.admission,
 	}
-	r.books = books{s: s, detached: r.detached, name: b.ID, source: r, write: s.convoy.record}
+	r.books = books{s: s, detached: r.detached, name: b.ID, source: r, write: s.write}
 	if b.Bulk {
 		r.admission = s.bulk
 	}
@@ -129,7 +129,7 @@ func (r *run) startWorker() {
 	case r.alone:
 		r.work(l, i)
 	default:
-		r.workers.do(job{r, l, i})
+		r.shift.do(job{r, l, i})
 	}
 }
 

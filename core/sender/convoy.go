@@ -3,19 +3,23 @@ package sender
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/sealpost/sealpost/core"
 )
 
+// convoyPatience is how long a record waits for the write before it. It bounds what a
+// write that hangs holds up, and how much older results get before they are noted.
+const convoyPatience = 20 * time.Millisecond
+
 // convoy writes the records of bundles of many deliveries: those that come while others
-// are being written go together, next. Nobody waits for company, and under load each
-// write, each endpoint's log in it and each round trip serves several bundles. How many
-// is bounded as for a party.
+// are being written go together, next. Under load each write, each endpoint's log in it
+// and each round trip serves several bundles. How many is bounded as for a party.
 //
 // Whoever comes first writes for all, in its own goroutine.
 type convoy struct {
 	write   func(context.Context, core.Record) error
-	writing chan struct{} // a semaphore of one
+	writing chan struct{} // a semaphore of one; who has waited for it long enough writes without
 
 	mu   sync.Mutex
 	next *party // that can be joined; nil: there is none
@@ -58,19 +62,30 @@ func (c *convoy) join(rec *core.Record) (p *party, first bool) {
 // lead writes the record of all, when its turn comes.
 func (c *convoy) lead(ctx context.Context, p *party) {
 	defer close(p.over)
-	select {
-	case c.writing <- struct{}{}:
+	if c.await() {
 		defer func() { <-c.writing }()
-	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	if c.next == p {
 		c.next = nil
 	}
 	c.mu.Unlock()
-	if err := context.Cause(ctx); err != nil {
-		p.err = err
-		return
-	}
 	p.err = c.write(ctx, p.record)
+}
+
+// await waits for the write before, with convoyPatience, and reports whether it is over.
+func (c *convoy) await() bool {
+	select {
+	case c.writing <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(convoyPatience)
+	defer timer.Stop()
+	select {
+	case c.writing <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
 }

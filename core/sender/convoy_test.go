@@ -1,10 +1,10 @@
 package sender
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +51,7 @@ func TestBundlesAreRecordedTogether(t *testing.T) {
 	}{
 		{"Redis is fast", 3, 0, []int{1, 1, 1}},
 		{"Redis is slower than the bundles come", 7, 3500 * time.Microsecond, []int{1, 3, 3}},
-		{"more than one write serves", 2 + partyRecords, time.Second, []int{1, partyRecords, 1}},
+		{"more than one write serves", 2 + partyRecords, 18 * time.Millisecond, []int{1, partyRecords, 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -106,40 +106,39 @@ func TestRefusedOfOneOfManyBundles(t *testing.T) {
 	})
 }
 
-// TestWriteThatHangs: who waits for another's write waits no longer than for its own,
-// and then writes for itself.
+// TestWriteThatHangs: nobody waits for it for long.
 func TestWriteThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, nil)
-		release := make(chan struct{})
-		var mu sync.Mutex
-		calls := 0
-		write := f.Sender.convoy.write
-		f.Sender.convoy.write = func(ctx context.Context, r core.Record) error {
-			mu.Lock()
-			calls++
-			first := calls == 1
-			mu.Unlock()
-			if first {
-				<-release
+		var calls atomic.Int32
+		f.store.recordFunc = func(core.Record) error {
+			if calls.Add(1) == 1 {
+				time.Sleep(time.Second)
 			}
-			return write(ctx, r)
+			return nil
 		}
-		all := make(chan []handled)
-		go func() { all <- f.handleAll(4) }()
-		time.Sleep(settleCall + time.Second)
-		f.store.mu.Lock()
-		n := len(f.store.records)
-		f.store.mu.Unlock()
-		if n != 3 {
-			t.Errorf("%d records beside the write that hangs, want 3", n)
-		}
-		close(release)
-		for i, h := range <-all {
-			if h.err != nil || !h.ended {
-				t.Errorf("bundle %d: %+v", i, h)
+		for i, h := range f.handleAll(4) {
+			if most := convoyPatience; h.err != nil || !h.ended || i > 0 && h.took > most {
+				t.Errorf("bundle %d: %+v, want it ended within %v", i, h, most)
 			}
+		}
+		if keys := doneKeys(f.store.records); len(keys) != 2 || len(keys[0]) != 3 {
+			t.Errorf("records of %v, want of three bundles and then of the first", keys)
+		}
+	})
+}
+
+// TestNodesOfAClusterAreIndependent: what one of its nodes holds up holds up no bundle
+// of others.
+func TestNodesOfAClusterAreIndependent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, func(o *Options) { o.Store.(*stubStore).cluster = true })
+		f.store.recordFunc = func(core.Record) error { time.Sleep(10 * time.Millisecond); return nil }
+		f.handleAll(5)
+		if keys := doneKeys(f.store.records); len(keys) != 5 {
+			t.Errorf("records of %v, want one of each bundle", keys)
 		}
 	})
 }

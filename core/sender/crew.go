@@ -6,7 +6,7 @@ import (
 	"github.com/sealpost/sealpost/core/stack"
 )
 
-// crew has the goroutines that work for bundles. Between two bundles they wait instead of
+// crew has the goroutines in which workers run. Between two bundles they wait instead of
 // ending: the stack of a fresh one has to grow first (core/stack).
 type crew struct {
 	mu    sync.Mutex
@@ -15,11 +15,11 @@ type crew struct {
 }
 
 // shift is the goroutines from when a bundle begins to run until none runs any more:
-// as many as worked at a time meanwhile, which slots and overtime bound.
+// as many as there were workers at a time meanwhile, which slots and overtime bound.
 type shift struct {
-	jobs    chan job      // unbuffered: for one that waits
-	over    chan struct{} // closed when no bundle runs any more
-	workers sync.WaitGroup
+	jobs chan job      // unbuffered: for one that waits
+	over chan struct{} // closed when no bundle runs any more
+	all  sync.WaitGroup
 }
 
 // job is what a worker begins with.
@@ -48,7 +48,7 @@ func (c *crew) leave() {
 	c.mu.Unlock()
 	if last {
 		close(s.over)
-		s.workers.Wait() // they have nothing in hand
+		s.all.Wait() // they have nothing in hand
 	}
 }
 
@@ -57,7 +57,7 @@ func (s *shift) do(j job) {
 	select {
 	case s.jobs <- j:
 	default:
-		s.workers.Go(func() { s.work(j) })
+		s.all.Go(func() { s.work(j) })
 	}
 }
 

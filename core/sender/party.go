@@ -26,7 +26,7 @@ type party struct {
 	record  core.Record
 	records int           // in it
 	kept    int           // bytes of payloads in it
-	full    chan struct{} // closed when it is not to wait for more
+	full    chan struct{} // closed when joint need not wait for more
 	over    chan struct{} // closed when err is set
 	err     error
 }

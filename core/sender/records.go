@@ -99,8 +99,8 @@ func (r *records) prefetch(ctx context.Context, refs []core.EndpointRef) error {
 	return err
 }
 
-// all returns a record that is fresh for each of refs. Those that are not known are
-// read in one read.
+// all returns for each of refs a record that was fresh when it was looked at. Those
+// that are not known are read in one read.
 func (r *records) all(ctx context.Context, refs []core.EndpointRef) ([]*record, error) {
 	all, missing := r.look(refs)
 	if len(missing) == 0 {
@@ -110,20 +110,15 @@ func (r *records) all(ctx context.Context, refs []core.EndpointRef) ([]*record, 
 	if err != nil {
 		return nil, err
 	}
-	now := r.now()
 	for i, ref := range refs {
-		read := all[i] == nil
-		if read {
+		if all[i] == nil {
 			all[i] = found[ref]
 		}
-		switch {
-		case all[i].fresh(now):
-		case read:
-			return nil, errStaleRecord
-		default: // it has aged meanwhile
-			if all[i], err = r.get(ctx, ref); err != nil {
-				return nil, err
-			}
+		if all[i].fresh(r.now()) {
+			continue
+		}
+		if all[i], err = r.get(ctx, ref); err != nil { // it has aged meanwhile
+			return nil, err
 		}
 	}
 	return all, nil

@@ -36,6 +36,9 @@ type store interface {
 	Records(ctx context.Context, refs []core.EndpointRef) ([]*core.Endpoint, error)
 	// Record writes rows of the attempt log and then marks deliveries as settled.
 	Record(ctx context.Context, r core.Record) error
+	// OneNode reports whether all that Record writes lies on one node of Redis. If not,
+	// what is written together waits for each node that any of it needs.
+	OneNode() bool
 	// AddDeadLetters keeps deliveries that were given up; each once, however often
 	// it is added.
 	AddDeadLetters(ctx context.Context, letters []core.DeadLetter) error
@@ -208,7 +211,7 @@ type Sender struct {
 	health     *health
 	records    *records
 	joint      *joint
-	convoy     *convoy
+	write      func(context.Context, core.Record) error // for bundles of many deliveries
 	crew       crew
 	attempts   sync.Pool // of *attempt
 	mismatches *reminder
@@ -257,7 +260,9 @@ func New(o Options) (*Sender, error) {
 	}
 	s.overtime = newOvertime(overtimePerSlot*o.Concurrency, s.overdue, o.Now)
 	s.joint = newJoint(o.Store.Record, s.draining, o.Now)
-	s.convoy = newConvoy(o.Store.Record)
+	if s.write = o.Store.Record; o.Store.OneNode() {
+		s.write = newConvoy(o.Store.Record).record
+	}
 	s.attempts.New = func() any { return newAttempt(s) }
 	s.metrics, err = newMetrics(o.Registerer, o.Concurrency, func() float64 { return float64(s.slots.inUse()) },
 		func() float64 { return float64(len(s.overtime.places) + len(s.drainPlaces)) })
@@ -296,8 +301,9 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 		}
 	}
 	if !r.alone {
-		r.workers = s.crew.enter()
+		r.shift = s.crew.enter()
 		defer s.crew.leave()
+		defer r.lanes.halt() // nothing is left, but after a panic
 	}
 	return r.loop()
 }

@@ -181,12 +181,18 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 	if err != nil {
 		return fmt.Errorf("read endpoint records: %w", err)
 	}
+	var changed []*record // by us, meanwhile
 	for _, v := range verdicts {
 		if !concerned(v) {
 			continue
 		}
 		rec := records[0]
 		records = records[1:]
+		if slices.Contains(changed, rec) {
+			if rec, err = s.records.get(ctx, v.delivery.Ref()); err != nil {
+				return fmt.Errorf("read endpoint record: %w", err)
+			}
+		}
 		if rec.endpoint == nil || v.revision != 0 && v.revision != rec.endpoint.URLRevision {
 			v.finding.condition, v.failing = core.Condition{}, false // of a URL that is no more
 		}
@@ -199,6 +205,7 @@ func (s *Sender) recheck(ctx context.Context, verdicts []*verdict) error {
 			if err := s.disable(ctx, v, rec.endpoint.Failing); err != nil {
 				return err
 			}
+			changed = append(changed, rec)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -194,10 +195,11 @@ func TestGoneDisablesTheEndpoint(t *testing.T) {
 		meantime func(*core.Endpoint)
 		enabled  bool
 		by       core.Reason
+		updates  int // of the endpoint, by us
 	}{
-		{name: "as answered", meantime: func(*core.Endpoint) {}, by: core.ReasonStatus410},
+		{name: "as answered", meantime: func(*core.Endpoint) {}, by: core.ReasonStatus410, updates: 1},
 		{name: "moved", meantime: func(e *core.Endpoint) { e.URL = "https://new.example.com/" }, enabled: true},
-		{name: "changed otherwise", meantime: func(e *core.Endpoint) { e.Description = "x" }, by: core.ReasonStatus410},
+		{name: "changed otherwise", meantime: func(e *core.Endpoint) { e.Description = "x" }, by: core.ReasonStatus410, updates: 1},
 		{name: "disabled by request", meantime: func(e *core.Endpoint) { e.Enabled = false }},
 	}
 	for _, tt := range tests {
@@ -216,6 +218,9 @@ func TestGoneDisablesTheEndpoint(t *testing.T) {
 				}
 				if e := f.store.endpoint(ref); e.Enabled != tt.enabled || e.DisabledBy != tt.by {
 					t.Errorf("enabled %t, by %q; want %t, %q", e.Enabled, e.DisabledBy, tt.enabled, tt.by)
+				}
+				if n := strings.Count(f.trace.String(), "update"); n != tt.updates {
+					t.Errorf("the endpoint was updated %d times, want %d", n, tt.updates)
 				}
 				if letters := f.store.letters(); len(letters) != 3 || letters["whd_000"].Reason != core.ReasonStatus410 {
 					t.Errorf("dead letters = %+v; want 3", letters)

@@ -19,6 +19,7 @@ import (
 type stubStore struct {
 	recordsFunc func(context.Context, []core.EndpointRef) error
 	answerFunc  func([]*core.Endpoint) // delays the answer of Records
+	cluster     bool
 	recordFunc  func(core.Record) error
 	deadFunc    func([]core.DeadLetter) error
 	updateFunc  func(core.EndpointRef) error
@@ -74,6 +75,8 @@ func (s *stubStore) Record(_ context.Context, r core.Record) error {
 	s.records = append(s.records, r)
 	return nil
 }
+
+func (s *stubStore) OneNode() bool { return !s.cluster }
 
 func (s *stubStore) AddDeadLetters(_ context.Context, letters []core.DeadLetter) error {
 	s.trace.add("dead")
