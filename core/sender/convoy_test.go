@@ -86,23 +86,8 @@ func TestRefusedOfOneOfManyBundles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, nil)
-		f.store.recordFunc = func(r core.Record) error {
-			time.Sleep(5500 * time.Microsecond)
-			if slices.ContainsFunc(r.Marks, func(m core.Mark) bool { return m.DoneKey == "done-3" }) {
-				return errDown
-			}
-			return nil
-		}
-		for i, h := range f.handleAll(6) {
-			if ok := h.err == nil && h.ended; ok == (i == 3) {
-				t.Errorf("bundle %d: %+v", i, h)
-			}
-		}
-		for _, r := range f.store.records[1:] {
-			if len(r.Marks) != 1 || !r.Repeated {
-				t.Errorf("after the refusal a record of %d bundles, repeated: %t", len(r.Marks), r.Repeated)
-			}
-		}
+		f.refuseOne("done-3", 5500*time.Microsecond)
+		f.checkRefused(3, f.handleAll(6))
 	})
 }
 

@@ -157,28 +157,42 @@ func TestLargePayloadsAreNotKeptTogether(t *testing.T) {
 	})
 }
 
+// refuseOne makes Redis take that long to write a record, and refuse those with a mark
+// under doneKey.
+func (f *fixture) refuseOne(doneKey string, took time.Duration) {
+	f.store.recordFunc = func(r core.Record) error {
+		time.Sleep(took)
+		if slices.ContainsFunc(r.Marks, func(m core.Mark) bool { return m.DoneKey == doneKey }) {
+			return errDown
+		}
+		return nil
+	}
+}
+
+// checkRefused fails unless all bundles but one are settled, each by itself once a record
+// of several was refused.
+func (f *fixture) checkRefused(one int, all []handled) {
+	f.t.Helper()
+	for i, h := range all {
+		if ok := h.err == nil && h.ended; ok == (i == one) {
+			f.t.Errorf("bundle %d: %+v", i, h)
+		}
+	}
+	for _, r := range f.store.records[1:] {
+		if len(r.Marks) != 1 || !r.Repeated {
+			f.t.Errorf("after the refusal a record of %d bundles, repeated: %t", len(r.Marks), r.Repeated)
+		}
+	}
+}
+
 // TestRefusedOfOneBundle: what Redis refuses of one bundle keeps no other from being
 // settled.
 func TestRefusedOfOneBundle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, nil)
-		f.store.recordFunc = func(r core.Record) error {
-			if slices.ContainsFunc(r.Marks, func(m core.Mark) bool { return m.DoneKey == "done-3" }) {
-				return errDown
-			}
-			return nil
-		}
-		for i, h := range f.handleEvery(10*time.Millisecond, 6) {
-			if ok := h.err == nil && h.ended; ok == (i == 3) {
-				t.Errorf("bundle %d: %+v", i, h)
-			}
-		}
-		for _, r := range f.store.records[1:] {
-			if len(r.Marks) != 1 || !r.Repeated {
-				t.Errorf("after the refusal a record of %d bundles, repeated: %t", len(r.Marks), r.Repeated)
-			}
-		}
+		f.refuseOne("done-3", 0)
+		f.checkRefused(3, f.handleEvery(10*time.Millisecond, 6))
 	})
 }
 
