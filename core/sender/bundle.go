@@ -302,6 +302,15 @@ func (r *run) finish() error {
 	return r.err
 }
 
+// abandon ends what a panic of the loop left: its workers begin nothing more, and a slot
+// that came for it goes to others. After an orderly end there is nothing of it.
+func (r *run) abandon() {
+	r.lanes.halt()
+	if r.seat != nil && r.s.slots.endWait(r.seat) {
+		r.s.slots.leave(r.b.Bulk)
+	}
+}
+
 func (r *run) stopTimers() {
 	if r.settleTick != nil {
 		r.settleTick.Stop()

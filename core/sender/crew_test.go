@@ -2,6 +2,7 @@ package sender
 
 import (
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +56,42 @@ func TestFewWorkForMany(t *testing.T) {
 		// One that has handed in its result may not wait yet when the next one begins.
 		if total != bundles*endpoints || len(workers) > total/4 {
 			t.Errorf("%d goroutines for %d attempts, want few for %d", len(workers), total, bundles*endpoints)
+		}
+		f.checkIdle()
+	})
+}
+
+// TestPanicOfALoop: its bundle comes back, so its workers begin nothing more, and nobody
+// waits for longer than for what they have in hand.
+func TestPanicOfALoop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const slots, answer = 4, time.Second
+		f := newFixture(t, func(o *Options) {
+			o.Concurrency = slots
+			o.Now = func() time.Time {
+				if strings.Contains(string(debug.Stack()), "(*run).wait(") { // all slots are taken
+					panic("in the loop")
+				}
+				return time.Now()
+			}
+		})
+		f.poster.answer = func(request) egress.Result {
+			time.Sleep(answer)
+			return egress.Result{Status: 200}
+		}
+		b := f.bundle(repeat(f.endpoint(1), 40)...)
+		began := time.Now()
+		func() {
+			defer func() {
+				if p := recover(); p != "in the loop" {
+					t.Errorf("Handle ended with %v, want the panic", p)
+				}
+			}()
+			t.Errorf("Handle returned %v", f.Handle(t.Context(), b))
+		}()
+		if took, n := time.Since(began), len(f.poster.all()); took != answer || n != slots {
+			t.Errorf("it took %v and %d requests, want %v and %d", took, n, answer, slots)
 		}
 		f.checkIdle()
 	})

@@ -303,7 +303,7 @@ func (s *Sender) Handle(ctx context.Context, b *core.Bundle) error {
 	if !r.alone {
 		r.shift = s.crew.enter()
 		defer s.crew.leave()
-		defer r.lanes.halt() // nothing is left, but after a panic
+		defer r.abandon()
 	}
 	return r.loop()
 }
